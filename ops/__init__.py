@@ -1,0 +1,1 @@
+"""Pure computation on arrays: cameras, procedural scenes, ray casting, warping, metrics. No I/O, no Dagster."""

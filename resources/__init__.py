@@ -1,0 +1,1 @@
+"""Things with state or outside the process: profiles, collections, store, engines, latent codecs."""
