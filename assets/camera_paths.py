@@ -1,0 +1,157 @@
+"""Stage `camera_paths`: the trajectories of a scene, scaled to its depth and kept clear of its surfaces."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..datasets.camera_files import read_cameras as read_camera_file
+from ..datasets.catalog import SceneEntry
+from ..datasets.tensors import C2W, INTRINSICS
+from ..ops.clearance import FittedPath, fit_path
+from ..ops.raycast import RayCaster
+from ..ops.trajectories import (
+    CameraPath,
+    TrajectoryContext,
+    build_path,
+    path_from_cameras,
+    scene_radius,
+    scene_scale,
+)
+from ..resources.engines import Camera, EngineIdentity, Engines, Scaffold
+from ..resources.profiles import Profile
+from . import scene_scaffold
+from .observations import observe
+from .stage import Made, Stage, StageContext, StageInputs
+
+NAME = "camera_paths"
+SUMMARY = "paths.json"
+
+
+def cameras_name(trajectory: str) -> str:
+    """File name of a trajectory's cameras."""
+    return f"{trajectory}.npz"
+
+
+def make(context: StageContext) -> Made:
+    """Write <trajectory>.npz (c2w, intrinsics, clearance) for every trajectory, and paths.json."""
+    profile = context.profile
+    scaffold = scene_scaffold.read_scaffold(context.inputs)
+    caster = RayCaster(scaffold.geometry)
+    made = Made()
+    summary: dict[str, Any] = {}
+    for trajectory in profile.trajectories.names:
+        fitted = fit_path(
+            _build(trajectory, scaffold, context),
+            distance_to_surface=caster.closest_distance,
+            visible=lambda origins, directions, reach: caster.cast(origins, directions, reach).distance,
+            minimum_clearance=profile.trajectories.minimum_clearance,
+        )
+        intrinsics = np.repeat(scaffold.intrinsics[None].astype(np.float32), profile.frames.count, axis=0)
+        observe(made, C2W, trajectory, fitted.path.c2w, T=profile.frames.count)
+        observe(made, INTRINSICS, trajectory, intrinsics, T=profile.frames.count)
+        np.savez(
+            context.scratch / cameras_name(trajectory),
+            c2w=fitted.path.c2w,
+            intrinsics=intrinsics,
+            clearance=fitted.clearance,
+        )
+        summary[trajectory] = _summary(fitted)
+    context.write_json(SUMMARY, summary)
+    made.metadata |= summary
+    made.metrics |= {
+        "trajectories": len(summary),
+        "shortened": sum(path["factor"] < 1 for path in summary.values()),
+        "smallest_factor": min(path["factor"] for path in summary.values()),
+        "smallest_clearance": min(path["smallest_clearance"] for path in summary.values()),
+    }
+    return made
+
+
+def _build(trajectory: str, scaffold: Scaffold, context: StageContext) -> CameraPath:
+    chosen = context.profile.trajectories
+    file = chosen.files.get(trajectory)
+    frames = context.profile.frames
+    if file is not None:
+        sequence = read_camera_file(Path(file))
+        return path_from_cameras(sequence.c2w, name=trajectory, source=file, frames=frames.count, times=sequence.times)
+    return build_path(
+        trajectory,
+        TrajectoryContext(
+            frames=frames.count,
+            centre_depth=scene_scaffold.centre_depth(scaffold.depth),
+            radius=scene_radius(scaffold.depth, scaffold.intrinsics),
+            scene_scale=scene_scale(scaffold.depth),
+            landscape=frames.width > frames.height,
+        ),
+        seed=context.seed,
+        movement_factor=chosen.movement_factor,
+        translation=chosen.translation,
+    )
+
+
+def _summary(fitted: FittedPath) -> dict[str, Any]:
+    path = fitted.path
+    return {
+        "draws": dict(path.draws),
+        "factor": fitted.factor,
+        "movement_factor": path.movement_factor,
+        "smallest_clearance": float(fitted.clearance.min()),
+        "travelled": float(np.linalg.norm(np.diff(path.c2w[:, :3, 3], axis=0), axis=1).sum()),
+        "translation": path.translation,
+        "source": path.source,
+        "parameters": dict(path.parameters),
+    }
+
+
+def read_cameras(inputs: StageInputs, trajectory: str, *, height: int, width: int) -> list[Camera]:
+    """The commanded cameras of a trajectory, one a frame."""
+    arrays = inputs.arrays(NAME, cameras_name(trajectory))
+    return [
+        Camera(pose, intrinsics, height, width)
+        for pose, intrinsics in zip(arrays["c2w"], arrays["intrinsics"], strict=True)
+    ]
+
+
+def settings(profile: Profile, scene: SceneEntry) -> dict[str, Any]:
+    """Trajectories, frames, and the content (not the place) of the user's camera files."""
+    chosen = profile.trajectories
+    return {
+        **chosen.model_dump(mode="json", exclude={"files"}),
+        "files": {name: hashlib.sha256(Path(file).read_bytes()).hexdigest() for name, file in chosen.files.items()},
+        "frames": profile.frames.model_dump(mode="json", exclude={"frames_per_second"}),
+    }
+
+
+def engine(engines: Engines, scene: SceneEntry) -> EngineIdentity:
+    """The registry of trajectories; no engine is chosen."""
+    return EngineIdentity("trajectories", "Apache-2.0")
+
+
+STAGE = Stage(
+    name=NAME,
+    inputs=(scene_scaffold.NAME, "conditioning_view"),
+    code_version="1",
+    description="The commanded cameras of every trajectory: drawn from the scene's own seed, scaled to the depth of "
+    "what the view shows, and shortened where they would come too close to a surface.",
+    kinds=frozenset({"numpy"}),
+    make=make,
+    settings=settings,
+    engine=engine,
+    sources=(
+        "assets/camera_paths.py",
+        "datasets/camera_*.py",
+        "datasets/colmap_files.py",
+        "ops/cameras.py",
+        "ops/clearance.py",
+        "ops/raycast*.py",
+        "ops/trajectories.py",
+    ),
+    checks={
+        "c2w": "Camera-to-world poses are rigid, in OpenCV axes, the first is the conditioning camera.",
+        "intrinsics": "Intrinsics are finite, in pixels of the clips.",
+    },
+)

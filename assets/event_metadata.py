@@ -1,0 +1,45 @@
+"""What a person sees of one stage of one scene on its asset page."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import dagster as dg
+
+from ..resources.records import Record
+from ..resources.store import SceneStore
+from .scene_pipeline import StageEvent
+
+PREVIEW_NAME = "preview.webp"
+"""A file of this name in a stage's output is shown inline; stages keep it below 40 kB."""
+
+
+def stage_metadata(store: SceneStore, event: StageEvent) -> dict[str, dg.MetadataValue]:
+    """Metadata of a materialization: numbers that plot over scenes, where the files are, the preview inline."""
+    record = event.record
+    assert record is not None
+    metadata: dict[str, dg.MetadataValue] = {
+        "outcome": dg.MetadataValue.text(event.outcome),
+        "engine": dg.MetadataValue.text(record.engine),
+        "licence": dg.MetadataValue.text(record.licence),
+        "seconds": dg.MetadataValue.float(round(record.seconds, 3)),
+        "bytes": dg.MetadataValue.int(record.bytes),
+        "files": dg.MetadataValue.int(len(record.files)),
+        "dagster/uri": dg.MetadataValue.text(store.file_url(record, "")),
+    }
+    for name, value in record.metrics.items():
+        metadata[name] = dg.MetadataValue.int(value) if isinstance(value, int) else dg.MetadataValue.float(value)
+    if record.metadata:
+        metadata["details"] = dg.MetadataValue.json(record.metadata)
+    preview = _preview(store, record)
+    if preview is not None:
+        metadata["preview"] = dg.MetadataValue.md(preview)
+    return metadata
+
+
+def _preview(store: SceneStore, record: Record) -> str | None:
+    if not any(file.path == PREVIEW_NAME for file in record.files):
+        return None
+    content = Path(store.fetch(record, PREVIEW_NAME)).read_bytes()
+    return f"![preview](data:image/webp;base64,{base64.b64encode(content).decode()})"

@@ -1,0 +1,115 @@
+"""Stage `scene_scaffold`: depth and geometry behind the conditioning view."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..datasets.catalog import SceneEntry
+from ..datasets.tensors import EXACT_DEPTH, INTRINSICS
+from ..ops import scene_geometry_file
+from ..resources.engines import EngineIdentity, Engines, Scaffold, identity_of
+from ..resources.profiles import Profile
+from . import conditioning_view
+from .observations import observe
+from .pictures_of_arrays import depth_picture, write_preview
+from .stage import Made, Stage, StageContext, StageInputs
+
+NAME = "scene_scaffold"
+DEPTH_FILE = "depth.npz"
+DESCRIPTION = "scaffold.json"
+GEOMETRY = "scene.npz"
+
+
+def make(context: StageContext) -> Made:
+    """Write depth.npz, scaffold.json, and scene.npz where the engine made geometry that the view did not have."""
+    view = conditioning_view.read_view(context.inputs)
+    scaffold = context.engines.scaffold(context.scene).build_scaffold(view, seed=context.seed)
+    height, width = view.picture.shape[:2]
+    made = Made(metadata={"metric": scaffold.metric, **scaffold.notes})
+    observe(made, EXACT_DEPTH, "depth", scaffold.depth[None], T=1, H=height, W=width)
+    observe(made, INTRINSICS, "camera", scaffold.intrinsics[None].astype(np.float32), T=1)
+    np.savez_compressed(context.scratch / DEPTH_FILE, depth=scaffold.depth, intrinsics=scaffold.intrinsics)
+    if view.geometry is None:
+        (context.scratch / GEOMETRY).write_bytes(scene_geometry_file.to_bytes(scaffold.geometry))
+    centre = centre_depth(scaffold.depth)
+    context.write_json(
+        DESCRIPTION,
+        {
+            "metric": scaffold.metric,
+            "unit": "metre" if scaffold.metric else "arbitrary",
+            "centre_depth": centre,
+            "geometry_stage": NAME if view.geometry is None else conditioning_view.NAME,
+            "notes": dict(scaffold.notes),
+        },
+    )
+    made.metrics |= {
+        "centre_depth": centre,
+        "median_depth": float(np.median(scaffold.depth)),
+        "depth_coverage": float((scaffold.depth > 0).mean()),
+    }
+    write_preview(context.scratch, depth_picture(scaffold.depth))
+    return made
+
+
+def centre_depth(depth: np.ndarray) -> float:
+    """Median valid depth of the view's central tenth: the scale that camera movements follow.
+
+    Lyra's static trajectories take 1.0 for it after normalising depth (its `center_depth`); here depth keeps its unit
+    and the movement follows the scene.
+    """
+    height, width = depth.shape
+    rows, columns = max(height // 20, 1), max(width // 20, 1)
+    centre = depth[height // 2 - rows : height // 2 + rows, width // 2 - columns : width // 2 + columns]
+    valid = centre[centre > 0] if (centre > 0).any() else depth[depth > 0]
+    return float(np.median(valid)) if valid.size else 1.0
+
+
+def read_scaffold(inputs: StageInputs) -> Scaffold:
+    """The published scaffold with its geometry."""
+    description = inputs.json(NAME, DESCRIPTION)
+    arrays = inputs.arrays(NAME, DEPTH_FILE)
+    stage = description["geometry_stage"]
+    geometry = scene_geometry_file.from_bytes(inputs.path(stage, GEOMETRY).read_bytes())
+    return Scaffold(arrays["depth"], arrays["intrinsics"], description["metric"], geometry, description["notes"])
+
+
+def settings(profile: Profile, scene: SceneEntry) -> dict[str, Any]:
+    """The engine's settings; the field of view for pictures, whose own is not known."""
+    chosen = profile.engines.scene_scaffold
+    if scene.kind == "prompt":
+        return {"engine": chosen.prompt.model_dump(mode="json")}
+    return {
+        "engine": chosen.image.model_dump(mode="json"),
+        "horizontal_field_of_view": profile.view.horizontal_field_of_view,
+    }
+
+
+def engine(engines: Engines, scene: SceneEntry) -> EngineIdentity:
+    """The scaffold engine's identity."""
+    return identity_of(engines.scaffold(scene).contract)
+
+
+STAGE = Stage(
+    name=NAME,
+    inputs=(conditioning_view.NAME,),
+    code_version="1",
+    description="Depth, intrinsics and the geometry that further views are rendered from: the procedural scene "
+    "itself, or a box of five textured planes behind a picture (Tour into the Picture).",
+    kinds=frozenset({"numpy"}),
+    make=make,
+    settings=settings,
+    engine=engine,
+    sources=(
+        "assets/scene_scaffold.py",
+        "ops/box_scene.py",
+        "ops/raycast*.py",
+        "ops/scene_geometry_file.py",
+        "ops/vanishing_point.py",
+    ),
+    checks={
+        "depth": "Depth is finite z-depth, 0 where invalid.",
+        "intrinsics": "Intrinsics are finite, in pixels.",
+    },
+)

@@ -1,0 +1,161 @@
+"""The assets of a whole collection: its catalogue, and the tables made from what its scenes published."""
+
+from collections import Counter
+
+import dagster as dg
+import pyarrow as pa
+
+from ..datasets.catalog import SCENE_CATALOG, SCENE_REJECTS
+from ..datasets.errors import SceneloomError
+from ..datasets.object_table import SCENEGEN_METADATA
+from ..datasets.parquet import read_parquet
+from ..datasets.training_index import TRAINING_INDEX
+from .catalog import CATALOG_TABLE, REJECTS_TABLE, refresh_catalog
+from .collection_tables import write_scenegen_metadata, write_training_index
+from .scene_assets import OWNERS, RUNTIME_RESOURCE
+from .scene_partitions import register_scenes
+from .scene_runtime import SceneRuntime
+
+TABLE_GROUP = "tables"
+LISTED_REJECTS = 100
+_TABLES: dict[str, tuple[str, pa.Schema]] = {
+    CATALOG_TABLE: (CATALOG_TABLE, SCENE_CATALOG),
+    "scenegen_metadata": ("scenegen_metadata", SCENEGEN_METADATA),
+    "training_index": ("training_index", TRAINING_INDEX),
+}
+
+
+def build_table_assets(partitions: dg.DynamicPartitionsDefinition) -> list[dg.AssetsDefinition]:
+    """scene_catalog, scenegen_metadata and training_index."""
+
+    @dg.asset(
+        description="Every scene of the collection with its id, source, seed, split and licence, read from prompt "
+        "files, tables and picture folders; rejects are listed in scene_rejects with the reason. "
+        "Scenes whose input is gone are retired, never deleted.",
+        group_name=TABLE_GROUP,
+        owners=OWNERS,
+        kinds={"parquet"},
+        required_resource_keys={RUNTIME_RESOURCE},
+    )
+    def scene_catalog(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        runtime: SceneRuntime = getattr(context.resources, RUNTIME_RESOURCE)
+        refresh = refresh_catalog(runtime.profile, runtime.store)
+        active = refresh.catalog.active()
+        register_scenes(context.instance, partitions, [entry.scene_id for entry in active])
+        return dg.MaterializeResult(
+            metadata={
+                "scenes": len(active),
+                "added": len(refresh.added),
+                "retired": len(refresh.catalog.entries) - len(active),
+                "retired_now": len(refresh.retired),
+                "rejects": len(refresh.rejects),
+                "rejects_by_reason": dg.MetadataValue.json(dict(Counter(str(row.reason) for row in refresh.rejects))),
+                "splits": dg.MetadataValue.json(dict(Counter(entry.split for entry in active))),
+                "rejected": dg.MetadataValue.table(
+                    [
+                        dg.TableRecord({"source": row.source, "reason": str(row.reason), "message": row.message})
+                        for row in refresh.rejects[:LISTED_REJECTS]
+                    ],
+                    _text_columns("source", "reason", "message"),
+                ),
+                "dagster/row_count": len(refresh.catalog.entries),
+                "dagster/uri": runtime.store.table_url(CATALOG_TABLE),
+                "dagster/column_schema": column_schema(SCENE_CATALOG),
+            }
+        )
+
+    @dg.asset(
+        deps=["scene_objects"],
+        description="One row for each object that a conditioning view sees: pose, size, mask and mesh, as SceneGen "
+        "reads them; written as Parquet and as SceneGen's CSV.",
+        group_name=TABLE_GROUP,
+        owners=OWNERS,
+        kinds={"parquet", "csv"},
+        required_resource_keys={RUNTIME_RESOURCE},
+    )
+    def scenegen_metadata(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        runtime: SceneRuntime = getattr(context.resources, RUNTIME_RESOURCE)
+        table = write_scenegen_metadata(runtime.catalog(), runtime.store)
+        scenes = Counter(table.column("scene_id").to_pylist())
+        return dg.MaterializeResult(
+            metadata={
+                "objects": table.num_rows,
+                "scenes_by_object_count": dg.MetadataValue.json(
+                    {str(count): number for count, number in sorted(Counter(scenes.values()).items())}
+                ),
+                "dagster/row_count": table.num_rows,
+                "dagster/uri": runtime.store.table_url("scenegen_metadata"),
+                "dagster/column_schema": column_schema(SCENEGEN_METADATA),
+            }
+        )
+
+    @dg.asset(
+        deps=["gaussian_shards"],
+        description="One row for each clip in a shard: where it is, its split, size, latent space, licence and "
+        "quality numbers. What a training job opens first.",
+        group_name=TABLE_GROUP,
+        owners=OWNERS,
+        kinds={"parquet"},
+        required_resource_keys={RUNTIME_RESOURCE},
+    )
+    def training_index(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        runtime: SceneRuntime = getattr(context.resources, RUNTIME_RESOURCE)
+        table = write_training_index(runtime.catalog(), runtime.store)
+        return dg.MaterializeResult(
+            metadata={
+                "clips": table.num_rows,
+                "splits": dg.MetadataValue.json(dict(Counter(table.column("split").to_pylist()))),
+                "dagster/row_count": table.num_rows,
+                "dagster/uri": runtime.store.table_url("training_index"),
+                "dagster/column_schema": column_schema(TRAINING_INDEX),
+            }
+        )
+
+    return [scene_catalog, scenegen_metadata, training_index]
+
+
+def build_table_checks() -> list[dg.AssetChecksDefinition]:
+    """A blocking check for each table: it is read back and held to its declared schema."""
+    checks = [_schema_check(asset, table, schema) for asset, (table, schema) in _TABLES.items()]
+    return [*checks, _schema_check(CATALOG_TABLE, REJECTS_TABLE, SCENE_REJECTS)]
+
+
+def _schema_check(asset: str, table: str, schema: pa.Schema) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        name=f"{table}_schema",
+        asset=asset,
+        blocking=True,
+        description=f"{table} reads back with its declared columns, types and no null where none may be.",
+        required_resource_keys={RUNTIME_RESOURCE},
+    )
+    def check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        runtime: SceneRuntime = getattr(context.resources, RUNTIME_RESOURCE)
+        expected = ", ".join(f"{field.name}: {field.type}" for field in schema)
+        try:
+            found = read_parquet(runtime.store.table_url(table), schema)
+        except SceneloomError as error:
+            return dg.AssetCheckResult(passed=False, metadata={"expected": expected, "found": str(error)})
+        return dg.AssetCheckResult(
+            passed=True,
+            metadata={
+                "expected": expected,
+                "found": ", ".join(f"{field.name}: {field.type}" for field in found.schema),
+                "rows": found.num_rows,
+            },
+        )
+
+    return check
+
+
+def column_schema(schema: pa.Schema) -> dg.TableSchema:
+    """A table's columns for its asset page."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(field.name, str(field.type), constraints=dg.TableColumnConstraints(nullable=field.nullable))
+            for field in schema
+        ]
+    )
+
+
+def _text_columns(*names: str) -> dg.TableSchema:
+    return dg.TableSchema(columns=[dg.TableColumn(name, "string") for name in names])

@@ -1,0 +1,102 @@
+"""What runs by itself: the refresh of the catalogue, and the making of scenes that new inputs bring."""
+
+import itertools
+import json
+from collections.abc import Iterator
+
+import dagster as dg
+
+from ..assets.catalog import CATALOG_TABLE
+from ..assets.scene_partitions import register_scenes
+from ..assets.scene_runtime import SceneRuntime
+from ..assets.stages import STAGES
+from ..datasets.errors import CorruptFileError, InputError
+from ..resources.records import digest
+from ..resources.source_fingerprint import source_fingerprint
+from .jobs import REFRESH, REPAIR
+
+BATCHES_PER_TICK = 20
+"""Runs asked for in one tick: a tick has 60 s, and the queue need not hold a whole collection."""
+
+
+def build_schedules() -> list[dg.ScheduleDefinition]:
+    """Refresh the catalogue every night, for sources that the sensor cannot see change."""
+    return [
+        dg.ScheduleDefinition(
+            name="nightly_refresh",
+            job_name=REFRESH,
+            cron_schedule="0 3 * * *",
+            description="Read the collection's sources again every night at 03:00 UTC.",
+        )
+    ]
+
+
+def build_sensors(runtime: SceneRuntime, partitions: dg.DynamicPartitionsDefinition) -> list[dg.SensorDefinition]:
+    """`new_inputs` asks for a refresh when a source changes; `missing_scenes` for the scenes that a refresh brought."""
+
+    @dg.sensor(
+        name="new_inputs",
+        job_name=REFRESH,
+        minimum_interval_seconds=60,
+        description="Refreshes the catalogue when a file of the collection's sources appears, vanishes or changes.",
+    )
+    def new_inputs(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        fingerprint = source_fingerprint(runtime.profile.collection.sources)
+        if fingerprint == context.cursor:
+            return dg.SkipReason("The sources have not changed.")
+        return dg.SensorResult(run_requests=[dg.RunRequest(run_key=fingerprint)], cursor=fingerprint)
+
+    @dg.sensor(
+        name="missing_scenes",
+        job_name=REPAIR,
+        minimum_interval_seconds=60,
+        description="After every refresh, asks for the scenes that have never been finished, in batches.",
+    )
+    def missing_scenes(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        event = context.instance.get_latest_materialization_event(dg.AssetKey(CATALOG_TABLE))
+        if event is None:
+            return dg.SkipReason("The collection has no catalogue yet.")
+        seen = json.loads(context.cursor) if context.cursor else {"refresh": None, "after": ""}
+        refresh = event.run_id
+        after = seen["after"] if seen["refresh"] == refresh else ""
+        if after is None:
+            return dg.SkipReason("Every scene of the last refresh has been finished or asked for.")
+        per_run = runtime.profile.execution.scenes_per_run
+        waiting = list(itertools.islice(_unfinished(runtime, after), per_run * BATCHES_PER_TICK))
+        requests = [_request(refresh, waiting[start : start + per_run]) for start in range(0, len(waiting), per_run)]
+        register_scenes(context.instance, partitions, waiting)
+        whole = len(waiting) < per_run * BATCHES_PER_TICK
+        cursor = json.dumps({"refresh": refresh, "after": None if whole else waiting[-1]})
+        return dg.SensorResult(run_requests=requests, cursor=cursor)
+
+    return [new_inputs, missing_scenes]
+
+
+def _unfinished(runtime: SceneRuntime, after: str) -> Iterator[str]:
+    """Ids, in order, of active scenes behind `after` whose last stage has no record and is not quarantined."""
+    try:
+        scenes = runtime.catalog().active()
+    except InputError:
+        return
+    last = STAGES[-1].name
+    for scene_id in sorted(scene.scene_id for scene in scenes):
+        if scene_id > after and not _is_finished(runtime, scene_id, last):
+            yield scene_id
+
+
+def _is_finished(runtime: SceneRuntime, scene_id: str, last_stage: str) -> bool:
+    try:
+        if runtime.store.record(scene_id, last_stage) is not None:
+            return True
+        failures = [runtime.store.failure(scene_id, stage.name) for stage in STAGES]
+    except CorruptFileError:
+        return False
+    return any(failure is not None and failure.quarantined for failure in failures)
+
+
+def _request(refresh: str, scenes: list[str]) -> dg.RunRequest:
+    return dg.RunRequest(
+        run_key=digest([refresh, scenes]),
+        run_config={"ops": {"repair_scenes": {"config": {"scenes": scenes}}}},
+        tags={"sceneloom/scenes": str(len(scenes))},
+    )

@@ -1,0 +1,43 @@
+"""The command line: `sceneloom make`, `scenes`, `view`, `store`, `config`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from ..datasets.errors import SceneloomError
+from ..resources.profiles import load_profile
+from .config_commands import config_app
+from .scene_commands import scenes_app, view
+from .store_commands import store_app
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app.add_typer(config_app, name="config")
+app.add_typer(scenes_app, name="scenes")
+app.add_typer(store_app, name="store")
+app.command("view")(view)
+
+
+@app.command("make")
+def make(
+    config: Annotated[
+        str | None, typer.Option(help="The profile; without it SCENELOOM_CONFIG, else the demo's.")
+    ] = None,
+) -> None:
+    """Bring the whole collection up to date: catalogue, every scene that is not current, tables."""
+    from .make_command import make_collection
+
+    if not make_collection(load_profile(config), Console()):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Entry point: an error of ours is one message, not a traceback."""
+    try:
+        app()
+    except SceneloomError as error:
+        print(f"sceneloom: {error}", file=sys.stderr)
+        sys.exit(2)

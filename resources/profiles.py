@@ -1,0 +1,539 @@
+"""Profiles: one YAML file that says what is made, from what, how and where it goes.
+
+`load_profile` reads a profile, refuses what cannot work (naming file, line, key, value and remedy) and fills in every
+default. Relative paths in a profile are relative to the folder the profile lies in.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
+
+from ..datasets.errors import ConfigError
+from ..ops.quality import QualityThresholds
+from .located_yaml import KeyPath, LocatedYaml, dotted, parse
+from .quantities import UNITS_AS_TEXT, Angle, Length, Memory
+
+PROFILE_VARIABLE = "SCENELOOM_CONFIG"
+"""Environment variable that names the profile when none is given."""
+DEFAULT_PROFILE = Path(__file__).resolve().parents[1] / "configs" / "demo.yaml"
+"""The profile of a checkout; an installed wheel has none."""
+
+_TEMPORAL_STRIDE = 8
+_SIDE_MULTIPLE = 16
+_URL_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:")
+_TRAJECTORY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+
+def _refusal(found: str, remedy: str, below: KeyPath = ()) -> PydanticCustomError:
+    """A refusal of the value under validation, or of what lies `below` it."""
+    # The message goes in as a value: braces in it are the user's, not a template's.
+    return PydanticCustomError("refused", "{found}", {"found": found, "remedy": remedy, "below": below})
+
+
+def _absolute(location: str, info: ValidationInfo) -> str:
+    if not location.strip():
+        raise _refusal("an empty path", "Give a path or a URL.")
+    if _URL_SCHEME.match(location):
+        return location
+    folder = Path((info.context or {}).get("folder", "."))
+    return os.path.normpath(Path(folder, Path(location).expanduser()).absolute())
+
+
+LocationText = Annotated[str, AfterValidator(_absolute)]
+"""A URL, or a path made absolute against the profile's folder."""
+Texts = Annotated[tuple[str, ...], Field(strict=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Device = Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")]
+EveryPositive = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A mapping in a profile: unknown keys are refused, values are not converted, the result does not change."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class EngineSettings(Section):
+    """Settings of one stage's engine; the engine's name alone stands for its defaults."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"engine": value} if isinstance(value, str) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        settings = handler.resolve_ref_schema(handler(schema))
+        mapping = dict(settings)
+        settings.clear()
+        settings["anyOf"] = [mapping, {"const": mapping["properties"]["engine"]["const"]}]
+        return settings
+
+
+class Split(Section):
+    """Share of the scenes in each split; the three add up to 1."""
+
+    train: Fraction = 0.9
+    """Share of scenes to train on."""
+    validation: Fraction = 0.05
+    """Share of scenes to validate on."""
+    test: Fraction = 0.05
+    """Share of scenes to test on."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        total = self.train + self.validation + self.test
+        if abs(total - 1) > 1e-9:
+            raise _refusal(f"train, validation and test add up to {total:.6g}", "Make the three fractions add up to 1.")
+        return self
+
+
+class PictureLimits(Section):
+    """Pictures outside these limits are rejected, by name, before they are decoded."""
+
+    minimum_side_pixels: EveryPositive = 128
+    """Shorter side of the smallest picture taken."""
+    maximum_pixels: EveryPositive = 80_000_000
+    """Width times height of the largest picture taken."""
+
+
+class Collection(Section):
+    """The scenes: where prompts and pictures come from."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")]
+    """Name of the collection: small letters, digits, - and _."""
+    sources: Annotated[tuple[LocationText, ...], Field(strict=False, min_length=1)]
+    """Prompt files, tables and picture folders: paths or URLs."""
+    split: Split = Split()
+    """Share of the scenes in each split."""
+    limits: PictureLimits = PictureLimits()
+    """Limits on pictures."""
+    perceptual_distance: Annotated[int, Field(ge=0, le=32)] = 6
+    """Pictures whose 64-bit perceptual hashes differ in at most this many bits are the same picture."""
+
+
+class Store(Section):
+    """Where everything made is kept."""
+
+    url: LocationText
+    """Folder or fsspec URL."""
+
+
+class Frames(Section):
+    """Size of a clip. The latent code is causal with strides 8 × 8 × 8 in time, height and width."""
+
+    count: Annotated[int, Field(ge=9)]
+    """Frames in a clip: 8k + 1, so that the first frame and every group of eight make one latent frame each."""
+    height: Annotated[int, Field(ge=64)]
+    """Height in pixels, a multiple of 16."""
+    width: Annotated[int, Field(ge=64)]
+    """Width in pixels, a multiple of 16."""
+    frames_per_second: Annotated[int, Field(ge=1, le=240)] = 24
+    """Frame rate written into the videos."""
+
+    @field_validator("count")
+    @classmethod
+    def _whole_groups(cls, count: int) -> int:
+        extra = (count - 1) % _TEMPORAL_STRIDE
+        if extra:
+            below, above = count - extra, count - extra + _TEMPORAL_STRIDE
+            raise _refusal(f"{count} frames, not 8k + 1", f"The nearest possible counts are {below} and {above}.")
+        return count
+
+    @field_validator("height", "width")
+    @classmethod
+    def _whole_blocks(cls, side: int) -> int:
+        if side % _SIDE_MULTIPLE:
+            below = side - side % _SIDE_MULTIPLE
+            remedy = f"The nearest possible sides are {below} and {below + _SIDE_MULTIPLE}."
+            raise _refusal(f"{side} pixels, not a multiple of {_SIDE_MULTIPLE}", remedy)
+        return side
+
+
+class View(Section):
+    """The camera that sees a scene first."""
+
+    horizontal_field_of_view: Annotated[Angle, Field(ge=20, le=120)] = 75.0
+    """Full angle between the left and the right edge of the view."""
+
+
+def _translation_word(value: Any) -> Any:
+    # YAML reads a bare `true` as a truth value; here it is the word.
+    return "true" if value is True else value
+
+
+Translation = Annotated[
+    Literal["true", "lyra"], BeforeValidator(_translation_word, json_schema_input_type=Literal["true", "lyra", True])
+]
+
+
+class Trajectories(Section):
+    """The camera paths along which every scene is seen."""
+
+    names: Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
+    """Trajectories to make, in this order: built-in names and names under `files`."""
+    movement_factor: Annotated[float, Field(gt=0, le=4)] = 1.0
+    """Factor on the distance every built-in path covers."""
+    translation: Annotated[
+        Literal["true", "lyra"],
+        BeforeValidator(_translation_word, json_schema_input_type=Literal["true", "lyra", True]),
+    ] = "true"
+    """true: the camera centre is the path's point; lyra: the translation column is its negative, as Lyra writes it."""
+    minimum_clearance: Annotated[Length, Field(ge=0)] = 0.15
+    """Distance a camera keeps from every surface; a path that comes closer is shortened."""
+    files: dict[str, LocationText] = Field(default_factory=dict)
+    """Camera files by the name of their trajectory."""
+
+    @field_validator("files")
+    @classmethod
+    def _names_of_files(cls, files: dict[str, str]) -> dict[str, str]:
+        for name in files:
+            if not _TRAJECTORY_NAME.fullmatch(name):
+                raise _refusal(f'"{name}" cannot name a trajectory', "Use small letters, digits, - and _.", (name,))
+            if name in _built_in_trajectories():
+                raise _refusal(f'"{name}" is a built-in trajectory', "Give the camera file another name.", (name,))
+        return files
+
+    @model_validator(mode="after")
+    def _known_names(self) -> Self:
+        known = (*_built_in_trajectories(), *self.files)
+        for index, name in enumerate(self.names):
+            if name not in known:
+                remedy = _nearest(name, known, "trajectories")
+                raise _refusal(f'unknown trajectory "{name}"', remedy, ("names", index))
+            if name in self.names[:index]:
+                raise _refusal(f'the trajectory "{name}" is listed twice', "List it once.", ("names", index))
+        for name in self.files:
+            if name not in self.names:
+                remedy = "Add its name to trajectories.names, or remove the file."
+                raise _refusal(f'the camera file "{name}" is not used', remedy, ("files", name))
+        return self
+
+
+def _built_in_trajectories() -> tuple[str, ...]:
+    from ..ops import trajectories
+
+    return tuple(trajectories.names())
+
+
+class ProceduralView(EngineSettings):
+    """A procedural 3D scene understood from the prompt, seen by its own camera."""
+
+    engine: Literal["procedural"] = "procedural"
+
+
+class PictureView(EngineSettings):
+    """The picture, resized and cropped at its centre."""
+
+    engine: Literal["picture"] = "picture"
+
+
+class ConditioningView(Section):
+    """How a scene gets its first view."""
+
+    prompt: ProceduralView = ProceduralView()
+    """Engine for scenes that are prompts."""
+    image: PictureView = PictureView()
+    """Engine for scenes that are pictures."""
+
+
+class GroundTruthScaffold(EngineSettings):
+    """Depth, intrinsics and geometry of the procedural scene itself."""
+
+    engine: Literal["ground_truth"] = "ground_truth"
+
+
+class TourIntoPictureScaffold(EngineSettings):
+    """A box scene from the picture's vanishing point (Horry, Anjyo and Arai 1997)."""
+
+    engine: Literal["tour_into_picture"] = "tour_into_picture"
+
+
+class SceneScaffold(Section):
+    """How a scene gets its geometry."""
+
+    prompt: GroundTruthScaffold = GroundTruthScaffold()
+    """Engine for scenes that are prompts."""
+    image: TourIntoPictureScaffold = TourIntoPictureScaffold()
+    """Engine for scenes that are pictures."""
+
+
+class RaycastVideo(EngineSettings):
+    """Frames from the ray caster."""
+
+    engine: Literal["raycast"] = "raycast"
+    samples_per_pixel: Annotated[int, Field(ge=1, le=1024)] = 2
+    """Rays through each pixel for colour; depth always comes from the pixel's centre."""
+    device: Device = "cpu"
+    """cpu, cuda or cuda:N."""
+
+
+class LatentCodecSettings(Section):
+    """The autoencoder that gives latents: shipped or hub weights by id, or a folder of weights."""
+
+    id: str | None = None
+    """Id of shipped weights, or a hub id whose files are already on this machine."""
+    path: LocationText | None = None
+    """Folder of weights as written by save_pretrained."""
+    revision: str | None = None
+    """Revision of the hub weights."""
+    device: Device = "cpu"
+    """cpu, cuda or cuda:N."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.id is None) == (self.path is None):
+            found = "neither id nor path is given" if self.id is None else "both id and path are given"
+            raise _refusal(found, "Give one of the two.")
+        if self.revision is not None and self.id is None:
+            raise _refusal("a revision without an id", "A revision belongs to a hub id; remove it, or give the id.")
+        return self
+
+    @property
+    def weights(self) -> str:
+        """The path or id to load from."""
+        return self.path or self.id or ""
+
+
+class GroundTruthDepthAndPoses(EngineSettings):
+    """Exact depth and the cameras the frames were rendered with."""
+
+    engine: Literal["ground_truth"] = "ground_truth"
+
+
+SHIPPED_CODEC = "sceneloom-cosmos-8x8x8"
+"""Id of the autoencoder weights that the package ships."""
+
+
+class Engines(Section):
+    """What does the work of each stage."""
+
+    conditioning_view: ConditioningView = ConditioningView()
+    """First view of a scene."""
+    scene_scaffold: SceneScaffold = SceneScaffold()
+    """Geometry of a scene."""
+    video_latents: RaycastVideo = RaycastVideo()
+    """Frames of a clip."""
+    latent_codec: LatentCodecSettings = LatentCodecSettings(id=SHIPPED_CODEC)
+    """Latents of a clip."""
+    depth_and_poses: GroundTruthDepthAndPoses = GroundTruthDepthAndPoses()
+    """Depth and cameras of a clip."""
+
+
+class Video(Section):
+    """How clips are encoded (H.264)."""
+
+    constant_rate_factor: Annotated[int, Field(ge=0, le=51)] = 10
+    """Quality: lower is better and larger. Lyra writes 10."""
+    group_of_pictures: EveryPositive = 8
+    """Frames between key frames; short groups let training read single frames quickly."""
+
+
+class Quality(QualityThresholds, Section):
+    """A clip outside these limits is kept out of shards; its failures are in the quality report."""
+
+    minimum_clearance: Annotated[Length, Field(ge=0)] | None = 0.05
+    """Nearer than 5 cm to a surface the picture is one blurred patch."""
+
+
+class Objects(Section):
+    """Which objects of a view enter the object table."""
+
+    minimum_visible_pixels: EveryPositive = 64
+    """Pixels of the object in the conditioning view."""
+    minimum_visibility: Fraction = 0.1
+    """Visible pixels as a share of those it would have standing alone."""
+
+
+class Execution(Section):
+    """How the work is cut and repeated."""
+
+    scenes_per_run: EveryPositive = 50
+    """Scenes in one run."""
+    parallel_scenes: Annotated[int, Field(ge=1, le=256)] = 2
+    """Scenes worked on at once in a run."""
+    max_attempts: Annotated[int, Field(ge=1, le=20)] = 3
+    """Attempts before a failing scene is quarantined."""
+    device_memory: Annotated[Memory, Field(gt=0)] | None = None
+    """Memory of the device that engines may use together; null: all of it."""
+
+
+class Profile(Section):
+    """Everything a deployment is told. `file` is where it was read from."""
+
+    format: Literal["sceneloom.profile/1"]
+    """Version of this file's keys."""
+    collection: Collection
+    """The scenes."""
+    store: Store
+    """Where everything made is kept."""
+    frames: Frames
+    """Size of a clip."""
+    view: View = View()
+    """The camera that sees a scene first."""
+    trajectories: Trajectories
+    """The camera paths."""
+    engines: Engines = Engines()
+    """What does the work of each stage."""
+    video: Video = Video()
+    """How clips are encoded."""
+    quality: Quality = Quality.model_validate({})
+    """Limits a clip must keep."""
+    objects: Objects = Objects()
+    """Which objects enter the object table."""
+    execution: Execution = Execution()
+    """How the work is cut and repeated."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Every random draw derives from this and the scene's own seed."""
+
+    _file: Path = PrivateAttr(default=Path())
+
+    @property
+    def file(self) -> Path:
+        """The file the profile was read from."""
+        return self._file
+
+
+def load_profile(path: str | Path | None = None) -> Profile:
+    """Read a profile and fill in every default.
+
+    Args:
+        path: the YAML file; without it SCENELOOM_CONFIG, and without that the checkout's configs/demo.yaml.
+
+    Raises:
+        ConfigError: the file cannot be read, or holds an unknown key, a wrong unit or an impossible value.
+    """
+    file = Path(path or os.environ.get(PROFILE_VARIABLE) or DEFAULT_PROFILE).expanduser()
+    document = parse(_read(file), name=str(file))
+    if not isinstance(document.value, dict):
+        found = "the file is empty" if document.value is None else "the file does not hold a mapping"
+        raise ConfigError(found, where=str(file), remedy="Start from configs/demo.yaml.")
+    try:
+        profile = Profile.model_validate(document.value, context={"folder": file.absolute().parent})
+    except ValidationError as error:
+        raise _config_error(error.errors(), document, str(file)) from None
+    profile._file = file.absolute()
+    return profile
+
+
+def show(profile: Profile) -> str:
+    """The profile as YAML with every default filled in; `load_profile` reads back the same values."""
+    values = profile.model_dump(mode="json", context=UNITS_AS_TEXT)
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
+
+
+def schema() -> dict[str, Any]:
+    """JSON schema (2020-12) of a profile, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Profile.model_json_schema()}
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ConfigError(
+            f"the profile cannot be read ({error.strerror})",
+            where=str(file),
+            remedy=f"Name an existing profile, as an argument or in {PROFILE_VARIABLE}.",
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError("the profile is not UTF-8 text", where=str(file), remedy="Save it as UTF-8.") from error
+
+
+def _config_error(errors: Sequence[ErrorDetails], document: LocatedYaml, name: str) -> ConfigError:
+    """One ConfigError for all refusals, in the order of their lines: the first in full, the others below it."""
+    refusals = []
+    for error in errors:
+        path = _path_in(document.value, (*error["loc"], *error.get("ctx", {}).get("below", ())))
+        line = document.line(path)
+        order = (line, error["type"] == "missing")
+        refusals.append((order, f"{name}:{line}: {dotted(path) or '(top level)'}", *_explain(error, path)))
+    refusals.sort(key=lambda refusal: refusal[0])
+    _, where, found, remedy = refusals[0]
+    others = "".join(f"\n{where}: {found}. {remedy}" for _, where, found, remedy in refusals[1:])
+    return ConfigError(found, where=where, remedy=remedy + others)
+
+
+def _path_in(value: Any, location: Sequence[str | int]) -> KeyPath:
+    """The error's location without the names of types that pydantic puts between the keys."""
+    path: list[str | int] = []
+    for position, part in enumerate(location):
+        last = position == len(location) - 1
+        if isinstance(value, Mapping) and (part in value or last):
+            value = value.get(part)
+            path.append(part)
+        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
+            value = value[part]
+            path.append(part)
+    return tuple(path)
+
+
+def _explain(error: ErrorDetails, path: KeyPath) -> tuple[str, str]:
+    context = error.get("ctx", {})
+    key = str(path[-1]) if path else ""
+    value = error["input"]
+    if error["type"] == "extra_forbidden":
+        return f'unknown key "{key}"', _nearest(key, list(_section_at(path[:-1]).model_fields), "keys here")
+    if error["type"] == "missing":
+        return f'the key "{key}" is missing', f"Add it: {_description(path)}"
+    if error["type"] == "refused":
+        return context["found"], context["remedy"]
+    if error["type"] == "quantity":
+        return f"{_brief(value)}: {error['msg']}", context["remedy"]
+    message = re.sub(r"^\w+ should", "it should", error["msg"]).replace("a valid tuple", "a list")
+    return f"{_brief(value)} is refused: {message}", _description(path)
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
+def _nearest(word: str, known: Sequence[str], what: str) -> str:
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    suggestion = f'Did you mean "{near[0]}"? ' if near else ""
+    return f"{suggestion}Known {what}: {', '.join(known)}."
+
+
+def _section_at(path: KeyPath) -> type[Section]:
+    """The section class that the keys of `path` lead to."""
+    section: type[Section] = Profile
+    for part in path:
+        field = section.model_fields.get(str(part))
+        kinds = () if field is None else (field.annotation, *get_args(field.annotation))
+        section = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)), section)
+    return section
+
+
+def _description(path: KeyPath) -> str:
+    """What the key at `path` (or the nearest key above it that has a description) is for."""
+    for length in range(len(path), 0, -1):
+        field = _section_at(path[: length - 1]).model_fields.get(str(path[length - 1]))
+        if field is not None and field.description:
+            return field.description
+    return "`sceneloom config schema` lists what every key takes."
