@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import pyarrow as pa
+
 from ..datasets.catalog import (
     SCENE_CATALOG,
     SCENE_REJECTS,
@@ -84,11 +86,13 @@ def refresh_catalog(profile: Profile, store: SceneStore) -> CatalogRefresh:
     read, or when all sources together hold no scene.
     """
     collection = profile.collection
-    previous = _previous_entries(store)
+    split = collection.split
+    previous = _previous_table(store)
     result = read_sources(
         collection.sources,
-        split=collection.split,
-        limits=collection.limits,
+        split={"train": split.train, "validation": split.validation, "test": split.test},
+        minimum_side=collection.limits.minimum_side_pixels,
+        maximum_pixels=collection.limits.maximum_pixels,
         perceptual_distance=collection.perceptual_distance,
         previous=previous,
     )
@@ -102,7 +106,7 @@ def refresh_catalog(profile: Profile, store: SceneStore) -> CatalogRefresh:
     merged = merge_with_previous(previous, result.entries)
     write_parquet(store.table_url(CATALOG_TABLE), catalog_table(merged), SCENE_CATALOG)
     write_parquet(store.table_url(REJECTS_TABLE), rejects_table(result.rejects), SCENE_REJECTS)
-    before = {entry.scene_id: entry.status for entry in previous}
+    before = {} if previous is None else {entry.scene_id: entry.status for entry in catalog_entries(previous)}
     return CatalogRefresh(
         catalog=Catalog({entry.scene_id: entry for entry in merged}),
         added=tuple(entry.scene_id for entry in merged if entry.scene_id not in before),
@@ -113,8 +117,8 @@ def refresh_catalog(profile: Profile, store: SceneStore) -> CatalogRefresh:
     )
 
 
-def _previous_entries(store: SceneStore) -> list[SceneEntry]:
+def _previous_table(store: SceneStore) -> pa.Table | None:
     try:
-        return list(read_catalog(store).entries.values())
+        return read_parquet(store.table_url(CATALOG_TABLE), SCENE_CATALOG)
     except InputError:
-        return []
+        return None

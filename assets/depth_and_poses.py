@@ -138,7 +138,13 @@ STAGE = Stage(
     make=make,
     settings=settings,
     engine=engine,
-    sources=("assets/depth_and_poses.py", "ops/alignment.py", "ops/cameras.py", "ops/raycast*.py"),
+    sources=(
+        "assets/depth_and_poses.py",
+        "datasets/camera_conventions.py",
+        "ops/alignment.py",
+        "ops/cameras.py",
+        "ops/raycast*.py",
+    ),
     checks={
         "depth": "Depth is finite float16 z-depth, 0 where invalid.",
         "c2w": "Commanded poses are rigid, in OpenCV axes.",

@@ -30,12 +30,12 @@ def read_twice(
 
     Args:
         frames: (H, W, 3) uint8 each; iterated once, in this thread.
-        first: runs in this thread and sets the pace.
+        first: runs in this thread and sets the pace. Frames that it leaves unread still reach the second.
         second: runs in a thread of its own. When `first` or `frames` fails, its iterator raises, so that it cleans up.
 
     Raises whatever either of them raises; the first reader's error wins.
     """
-    waiting: queue.Queue[_Frame | None | _Abandoned] = queue.Queue(FRAMES_IN_FLIGHT)
+    waiting: queue.Queue[_Frame | _Abandoned | None] = queue.Queue(FRAMES_IN_FLIGHT)
     ended = threading.Event()
     errors: list[BaseException] = []
 
@@ -52,7 +52,10 @@ def read_twice(
     thread = threading.Thread(target=run_second, name="second reader", daemon=True)
     thread.start()
     try:
-        result = first(_hand_on(frames, waiting, ended))
+        handed_on = _hand_on(frames, waiting, ended)
+        result = first(handed_on)
+        for _ in handed_on:
+            pass
     except BaseException:
         _put(waiting, _Abandoned(), ended)
         thread.join()
@@ -65,7 +68,7 @@ def read_twice(
 
 
 def _hand_on(
-    frames: Iterable[_Frame], waiting: queue.Queue[_Frame | None | _Abandoned], ended: threading.Event
+    frames: Iterable[_Frame], waiting: queue.Queue[_Frame | _Abandoned | None], ended: threading.Event
 ) -> Iterator[_Frame]:
     for frame in frames:
         _put(waiting, frame, ended)
@@ -73,7 +76,7 @@ def _hand_on(
 
 
 def _put(
-    waiting: queue.Queue[_Frame | None | _Abandoned], item: _Frame | None | _Abandoned, ended: threading.Event
+    waiting: queue.Queue[_Frame | _Abandoned | None], item: _Frame | _Abandoned | None, ended: threading.Event
 ) -> None:
     """Wait for room, but not for a second reader that has ended."""
     while not ended.is_set():
@@ -84,7 +87,7 @@ def _put(
         return
 
 
-def _drain(waiting: queue.Queue[_Frame | None | _Abandoned]) -> Iterator[_Frame]:
+def _drain(waiting: queue.Queue[_Frame | _Abandoned | None]) -> Iterator[_Frame]:
     while (item := waiting.get()) is not None:
         if isinstance(item, _Abandoned):
             raise item

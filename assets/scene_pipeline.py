@@ -16,10 +16,10 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from ..datasets.catalog import SceneEntry
-from ..datasets.errors import CorruptFileError
+from ..datasets.errors import CorruptFileError, StoreError
 from ..resources.engines import Engines
 from ..resources.failures import RULES, Reason, StageFailed, classify
 from ..resources.profiles import Profile
@@ -30,6 +30,8 @@ from .stage import Made, Stage, StageContext, StageInputs
 
 State = Literal["current", "stale", "missing", "failed", "quarantined"]
 Outcome = Literal["current", "made", "failed"]
+
+_Model = TypeVar("_Model", Record, Failure)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +119,10 @@ class ScenePipeline:
         return [self._stage_status(scene, stage, plan[stage.name]) for stage in self.stages]
 
     def _stage_status(self, scene: SceneEntry, stage: Stage, now: KeyParts) -> StageStatus:
-        failure = self.store.failure(scene.scene_id, stage.name)
-        try:
-            record = self.store.record(scene.scene_id, stage.name)
-        except CorruptFileError:
-            record = None
+        failure = _readable(self.store.failure, scene.scene_id, stage.name)
+        record = _readable(self.store.record, scene.scene_id, stage.name)
         changes = tuple(key_changes(record.key_parts, now)) if record else ()
-        if record and not changes and self.store.has_files(record):
+        if record and record.key == now.key() and self.store.has_files(record):
             return StageStatus(stage.name, "current", record=record)
         if failure and failure.last.key == now.key():
             state: State = "quarantined" if failure.quarantined else "failed"
@@ -140,22 +139,23 @@ class ScenePipeline:
         """Bring the selected stages of a scene up to date, in order; report each stage as it ends.
 
         A stage that fails ends the scene (later stages are not tried), after one more attempt at once where the
-        reason allows it. Returns whether all selected stages are current now. Raises BatchStopped when the reason
-        concerns every scene.
+        reason allows it. A corrupt input that is among the selected stages is made anew, and what follows from it.
+        Returns whether all selected stages are current now. Raises BatchStopped when the reason concerns every scene.
         """
         chosen = set(selected)
-        try:
-            return self._run_stages(scene, chosen, report)
-        except _InputWasCorrupt as corrupt:
-            if corrupt.stage not in chosen:
-                report(corrupt.event)
-                return False
-        # The corrupt output was set aside and is among those asked for: make it, and what follows, anew.
-        try:
-            return self._run_stages(scene, chosen, report)
-        except _InputWasCorrupt as corrupt_again:
-            report(corrupt_again.event)
-            return False
+        set_aside: set[str] = set()
+        while True:
+            try:
+                return self._run_stages(scene, chosen, report)
+            except _InputWasCorrupt as corrupt:
+                if corrupt.stage not in chosen or corrupt.stage in set_aside:
+                    report(corrupt.event)
+                    return False
+                set_aside.add(corrupt.stage)
+            except StoreError as error:
+                # Records cannot be read or failures noted: no other scene fares better.
+                self.stop()
+                raise BatchStopped(self._attempt(error, "", 0.0)) from error
 
     def _run_stages(self, scene: SceneEntry, chosen: set[str], report: Report) -> bool:
         plan = self.plan(scene)
@@ -233,7 +233,10 @@ class ScenePipeline:
         attempt = self._attempt(error, parts.key(), seconds)
         attempts.append(attempt)
         quarantined = self._note_failure(scene.scene_id, stage.name, attempts)
-        event = StageEvent(scene.scene_id, stage.name, "failed", seconds, failure=attempt, quarantined=quarantined)
+        broken = error.observation if isinstance(error, ContractBroken) else None
+        event = StageEvent(
+            scene.scene_id, stage.name, "failed", seconds, failure=attempt, quarantined=quarantined, broken=broken
+        )
         if isinstance(error, CorruptOutputError):
             self.store.set_aside_record(error.scene, error.stage)
             raise _InputWasCorrupt(error.stage, event) from error
@@ -334,6 +337,14 @@ class _InputWasCorrupt(Exception):
         super().__init__(stage)
         self.stage = stage
         self.event = event
+
+
+def _readable(read: Callable[[str, str], _Model | None], scene_id: str, stage: str) -> _Model | None:
+    """What `read` gives, None where the file cannot be read as what it should be: the next run sets it aside."""
+    try:
+        return read(scene_id, stage)
+    except CorruptFileError:
+        return None
 
 
 def stage_seed(profile_seed: int, scene_seed: int, stage: str) -> int:

@@ -9,7 +9,7 @@ from ..datasets.catalog import SCENE_CATALOG, SCENE_REJECTS
 from ..datasets.errors import SceneloomError
 from ..datasets.object_table import SCENEGEN_METADATA
 from ..datasets.parquet import read_parquet
-from ..datasets.training_index import TRAINING_INDEX
+from ..datasets.training_index import TRAINING_INDEX_SCHEMA
 from .catalog import CATALOG_TABLE, REJECTS_TABLE, refresh_catalog
 from .collection_tables import write_scenegen_metadata, write_training_index
 from .scene_assets import OWNERS, RUNTIME_RESOURCE
@@ -21,7 +21,7 @@ LISTED_REJECTS = 100
 _TABLES: dict[str, tuple[str, pa.Schema]] = {
     CATALOG_TABLE: (CATALOG_TABLE, SCENE_CATALOG),
     "scenegen_metadata": ("scenegen_metadata", SCENEGEN_METADATA),
-    "training_index": ("training_index", TRAINING_INDEX),
+    "training_index": ("training_index", TRAINING_INDEX_SCHEMA),
 }
 
 
@@ -107,7 +107,7 @@ def build_table_assets(partitions: dg.DynamicPartitionsDefinition) -> list[dg.As
                 "splits": dg.MetadataValue.json(dict(Counter(table.column("split").to_pylist()))),
                 "dagster/row_count": table.num_rows,
                 "dagster/uri": runtime.store.table_url("training_index"),
-                "dagster/column_schema": column_schema(TRAINING_INDEX),
+                "dagster/column_schema": column_schema(TRAINING_INDEX_SCHEMA),
             }
         )
 

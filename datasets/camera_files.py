@@ -323,17 +323,17 @@ def _transforms_intrinsics(entry: Mapping[str, Any], where: str) -> tuple[Float6
     distortion = {key: entry.get(key, 0.0) for key in ("k1", "k2", "k3", "k4", "p1", "p2")}
     if any(distortion.values()):
         raise InputError(f"lens distortion {distortion}", where=where, remedy=UNDISTORT)
+    if "fl_x" not in entry and "camera_angle_x" not in entry:
+        raise InputError("neither fl_x nor camera_angle_x", where=where, remedy="Add fl_x in pixels")
     try:
         width, height = int(entry["w"]), int(entry["h"])
         if "fl_x" in entry:
             fx = float(entry["fl_x"])
-        elif "camera_angle_x" in entry:
-            fx = float(focal_from_field_of_view(float(entry["camera_angle_x"]), width))
         else:
-            raise InputError("neither fl_x nor camera_angle_x", where=where, remedy="Add fl_x in pixels")
+            fx = float(focal_from_field_of_view(float(entry["camera_angle_x"]), width))
         fy = float(entry.get("fl_y", fx))
         values = [fx, fy, float(entry.get("cx", width / 2.0)), float(entry.get("cy", height / 2.0))]
-    except (TypeError, OverflowError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise InputError(f"not numbers ({error})", where=where, remedy=CORRECT_FILE) from error
     return np.array(values), (height, width)
 

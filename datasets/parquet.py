@@ -64,7 +64,7 @@ def read_parquet(path: str | Path, schema: pa.Schema) -> pa.Table:
             f"the file is not a whole Parquet table ({error})", where=where, remedy="Write the table again."
         ) from error
     require_schema(table, schema, where=where)
-    return table
+    return table.cast(schema)
 
 
 def require_schema(table: pa.Table, schema: pa.Schema, *, where: str) -> None:

@@ -2,8 +2,8 @@
 
     python examples/make_example_images.py            # writes corridor.jpg, street.jpg and gallery.jpg into images/
 
-The scenes are plain boxes with drawn textures, lit and rendered by the package's own ray caster; the same version of
-NumPy and Pillow gives the same files.
+The scenes are plain boxes with drawn textures, rendered by the package's ray caster; the same versions of it, NumPy and
+Pillow give the same files.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """Trains the small video autoencoder that sceneloom ships, and writes its weights, configuration and card.
 
-    python examples/train_latent_codec.py render            # clips of procedural scenes and image scenes, training and held out
-    python examples/train_latent_codec.py train             # stops and resumes at any time; same seed, same result
-    python examples/train_latent_codec.py export            # writes the averaged weights to resources/weights/<id>/
+    python examples/train_latent_codec.py render   # clips of procedural and image scenes, for training and held out
+    python examples/train_latent_codec.py train    # stops and resumes at any time; same clips and seed, same result
+    python examples/train_latent_codec.py export   # writes the averaged weights to resources/weights/<id>/
 
-The network is diffusers' `AutoencoderKLCosmos` (8×8×8, 16 channels), narrow, its attention off (output projections zero). It starts as
-a linear code: the encoder's straight path is a cascade of principal component analyses, the decoder's last layer is solved by ridge
-regression, and every residual branch adds nothing yet. From there the mean PSNR of random crops is raised by
-AdamW in bfloat16 with averaged weights. All draws come from `--seed`.
+The network is diffusers' `AutoencoderKLCosmos` (8×8×8, 16 channels), narrow, its attention off (output projections
+zero). It starts as a linear code: the encoder's straight path is a cascade of principal component analyses, the
+decoder's last layer is solved by ridge regression, and every residual branch adds nothing yet. From there the mean PSNR
+of random crops is raised by AdamW in bfloat16 with averaged weights. All draws come from `--seed`.
 """
 
 from __future__ import annotations
@@ -413,7 +413,7 @@ class Trainer:
         decay = min(schedule.ema_decay, self.step / (self.step + 10))
         with torch.no_grad():
             torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - decay)
-        return float(loss)
+        return loss.item()
 
     def _learning_rate(self) -> float:
         schedule = self.schedule

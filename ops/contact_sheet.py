@@ -14,13 +14,13 @@ from ..datasets.errors import ContractError
 MAXIMUM_BYTES = 40_000
 """Small enough to stand as base64 in an event log."""
 
-_SHEET_WIDTH = 960
-_CELL_WIDTH = 240
+_SHEET_WIDTH = 720
+_CELL_WIDTH = 180
 _GAP = 2
 _LABEL_HEIGHT = 14
 _GROUND = (24, 24, 27)
 _INK = (228, 228, 231)
-_QUALITIES = (80, 65, 50, 35, 20)
+_QUALITIES = (70, 50, 30)
 _SMALLEST_CELL = 16
 
 

@@ -90,7 +90,9 @@ def _scaled(piece: Piece, factor: float) -> Piece:
     return Piece(
         piece.family,
         piece.looks,
-        TriangleMesh((mesh.vertices * factor).astype(np.float32), mesh.faces, mesh.uv * np.float32(factor), mesh.material),
+        TriangleMesh(
+            (mesh.vertices * factor).astype(np.float32), mesh.faces, mesh.uv * np.float32(factor), mesh.material
+        ),
         tuple(
             Top(
                 top.height * factor,

@@ -13,6 +13,7 @@ from .meshes import (
     lathe,
     leaf,
     lumpy_sphere,
+    scattered,
     sphere,
     swept,
     translated,
@@ -22,7 +23,7 @@ from .meshes import (
 
 def plant(make: Maker) -> Piece:
     """House plant in a pot: arching leaves, broad leaves on stems, or a bush."""
-    clay = make.main("ceramic", "wicker", "stone", "metal")
+    clay = _container(make, "ceramic", "wicker", "stone", "metal")
     radius, height = make.between(0.14, 0.22), make.between(0.24, 0.38)
     parts = _pot(make, clay, radius, height)
     green = make.other("leaf")
@@ -36,13 +37,13 @@ def plant(make: Maker) -> Piece:
         crown = make.other("foliage")
         parts.append(translated(cylinder(0.02, size * 0.5, make.other("bark"), segments=10), (0, height * 0.8, 0)))
         centre = np.array([0.0, height + size * 0.5, 0.0])
-        parts += _crown(make, crown, green, centre, size * 0.38, leaves=140)
+        parts += _crown(make, crown, green, centre, size * 0.38, leaves=260)
     return make.piece(parts)
 
 
 def small_plant(make: Maker) -> Piece:
     """Little plant for a table or a sill."""
-    clay = make.main("ceramic", "stone")
+    clay = _container(make, "ceramic", "stone")
     parts = _pot(make, clay, make.between(0.06, 0.08), 0.11)
     parts += _arching_leaves(make, make.other("leaf"), (0, 0.1, 0), make.between(0.16, 0.26), count=18)
     return make.piece(parts)
@@ -50,7 +51,7 @@ def small_plant(make: Maker) -> Piece:
 
 def tree(make: Maker) -> Piece:
     """Young tree in a planter: a branching trunk under a crown of leaves."""
-    planter = make.main("stone", "wood", "ceramic", "brick")
+    planter = _container(make, "stone", "wood", "ceramic", "brick")
     side, box_height = make.between(0.6, 0.8), make.between(0.4, 0.55)
     parts = [bevelled_box((side, box_height, side), 0.02, planter, centre=(0, box_height / 2, 0), steps=2)]
     soil = make.book.surface("gravel", "brown")
@@ -64,15 +65,15 @@ def tree(make: Maker) -> Piece:
     for index in range(int(make.rng.integers(3, 6))):
         angle = 2.4 * index + make.between(0, 1)
         reach = make.between(0.2, 0.42)
-        centre = top + [reach * np.sin(angle), make.between(0.05, 0.45), reach * np.cos(angle)]
+        centre = top + np.array([reach * np.sin(angle), make.between(0.05, 0.45), reach * np.cos(angle)])
         parts.append(tube([top - [0, 0.1, 0], (top + centre) / 2, centre], (0.03, 0.02, 0.01), bark, segments=8))
-        parts += _crown(make, crown, green, centre, make.between(0.26, 0.38), leaves=110)
+        parts += _crown(make, crown, green, centre, make.between(0.26, 0.38), leaves=240)
     return make.piece(parts)
 
 
 def shrub(make: Maker) -> Piece:
     """Clipped evergreen in a tub: a ball, a cone or a spiral of balls."""
-    tub = make.main("ceramic", "stone", "wood")
+    tub = _container(make, "ceramic", "stone", "wood")
     radius = make.between(0.2, 0.28)
     parts = _pot(make, tub, radius, make.between(0.3, 0.42))
     base = float(max(part.vertices[:, 1].max() for part in parts))
@@ -80,15 +81,24 @@ def shrub(make: Maker) -> Piece:
     style = make.pick("ball", "cone", "tiers")
     if style == "cone":
         tall = make.between(0.7, 1.0)
-        cone = lathe([(0, 0), (radius * 1.2, 0.06), (radius * 0.9, 0.4 * tall), (0.03, tall), (0, tall)], crown, segments=24)
+        cone = lathe(
+            [(0, 0), (radius * 1.2, 0.06), (radius * 0.9, 0.4 * tall), (0.03, tall), (0, tall)], crown, segments=24
+        )
         parts.append(translated(cone, (0, base - 0.03, 0)))
         return make.piece(parts)
     sizes = [radius * 1.35] if style == "ball" else [radius * 1.2, radius * 0.9, radius * 0.6]
     y = base
     for size in sizes:
-        parts += _crown(make, crown, green, np.array([0.0, y + size * 0.9, 0.0]), size, leaves=90)
+        parts += _crown(make, crown, green, np.array([0.0, y + size * 0.9, 0.0]), size, leaves=220)
         y += size * 1.75
     return make.piece(parts)
+
+
+def _container(make: Maker, *kinds: str) -> Surface:
+    """The pot's material: the prompt's, though it does not become part of the plant's name."""
+    surface = make.main(*kinds)
+    make.looks = ""
+    return surface
 
 
 def _pot(make: Maker, clay: Surface, radius: float, height: float) -> list[TriangleMesh]:
@@ -102,16 +112,18 @@ def _pot(make: Maker, clay: Surface, radius: float, height: float) -> list[Trian
 def _arching_leaves(
     make: Maker, green: Surface, origin: tuple[float, float, float], length: float, *, count: int
 ) -> list[TriangleMesh]:
-    leaves = []
     along = np.linspace(0.0, 1.0, 7)
-    for index in range(count):
-        turn = 2.4 * index + make.between(-0.3, 0.3)
+    shapes = 4
+    parts = []
+    for shape in range(shapes):
         reach, rise = length * make.between(0.3, 0.75), length * make.between(0.55, 1.0)
-        out = reach * along**1.4
         up = rise * (1.55 * along - 0.85 * along**2.4) / 0.75
-        path = np.column_stack([out * np.sin(turn), up, out * np.cos(turn)]) + np.asarray(origin)
-        leaves.append(leaf(path, length * make.between(0.07, 0.13), green))
-    return leaves
+        path = np.column_stack([np.zeros(7), up, reach * along**1.4])
+        blade = leaf(path, length * make.between(0.07, 0.13), green)
+        turns = 2.4 * np.arange(shape, count, shapes) + make.rng.uniform(-0.3, 0.3, len(range(shape, count, shapes)))
+        forward = np.column_stack([np.sin(turns), np.zeros_like(turns), np.cos(turns)])
+        parts.append(scattered(blade, _poses_along(forward, np.tile(origin, (len(turns), 1)))))
+    return parts
 
 
 def _broad_leaves(make: Maker, green: Surface, base: float, size: float) -> list[TriangleMesh]:
@@ -136,14 +148,23 @@ def _crown(
     core = lumpy_sphere(radius * 0.9, make.rng, crown, roughness=0.16, segments=18)
     directions = make.rng.normal(size=(leaves, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    parts = [translated(core, centre)]
+    bends = directions + make.rng.normal(0.0, 0.5, (leaves, 3)) - [0.0, 0.3, 0.0]
+    roots = centre + directions * (radius * make.rng.uniform(0.72, 0.95, (leaves, 1)))
     length = 0.3 * radius
-    for direction in directions:
-        root = centre + direction * radius * make.between(0.72, 0.95)
-        bend = direction + make.rng.normal(0.0, 0.5, 3) - [0.0, 0.3, 0.0]
-        path = root + np.linspace(0.0, 1.0, 3)[:, None] * bend / np.linalg.norm(bend) * length
-        parts.append(leaf(path, length * 0.5, green))
-    return parts
+    blade = leaf([(0, 0, 0), (0, 0.1 * length, 0.5 * length), (0, 0, length)], 0.5 * length, green)
+    return [translated(core, centre), scattered(blade, _poses_along(bends, roots))]
+
+
+def _poses_along(directions: np.ndarray, origins: np.ndarray) -> np.ndarray:
+    """(N, 4, 4) rigid poses whose z axes run along (N, 3) directions."""
+    forward = directions / np.linalg.norm(directions, axis=1, keepdims=True)
+    reference = np.where(np.abs(forward[:, 1:2]) < 0.9, [[0.0, 1.0, 0.0]], [[1.0, 0.0, 0.0]])
+    side = np.cross(reference, forward)
+    side /= np.linalg.norm(side, axis=1, keepdims=True)
+    poses = np.tile(np.eye(4), (len(forward), 1, 1))
+    poses[:, :3, 0], poses[:, :3, 1], poses[:, :3, 2] = side, np.cross(forward, side), forward
+    poses[:, :3, 3] = origins
+    return poses
 
 
 def fountain(make: Maker) -> Piece:
@@ -151,14 +172,39 @@ def fountain(make: Maker) -> Piece:
     stone, water = make.main("stone", "marble", "concrete"), make.book.surface("water")
     radius, rim = make.between(0.65, 0.85), make.between(0.36, 0.46)
     sides = int(make.rng.choice([8, 40]))
-    basin = [(0, 0), (radius, 0), (radius, 0.06), (radius * 0.94, 0.1), (radius * 0.94, rim - 0.06), (radius * 1.02, rim - 0.05)]
+    basin = [
+        (0, 0),
+        (radius, 0),
+        (radius, 0.06),
+        (radius * 0.94, 0.1),
+        (radius * 0.94, rim - 0.06),
+        (radius * 1.02, rim - 0.05),
+    ]
     basin += [(radius * 1.02, rim), (radius * 0.84, rim), (radius * 0.84, 0.1), (0, 0.1)]
     parts = [lathe(basin, stone, segments=sides)]
     parts.append(translated(cylinder(radius * 0.83, 0.03, water, segments=40), (0, rim - 0.09, 0)))
     tall = make.between(0.9, 1.15)
-    column = [(0, 0.05), (0.2, 0.05), (0.2, 0.3), (0.1, 0.36), (0.08, tall * 0.5), (0.12, tall * 0.62), (0.07, tall * 0.7), (0.1, tall - 0.14), (0, tall - 0.14)]
+    column = [
+        (0, 0.05),
+        (0.2, 0.05),
+        (0.2, 0.3),
+        (0.1, 0.36),
+        (0.08, tall * 0.5),
+        (0.12, tall * 0.62),
+        (0.07, tall * 0.7),
+        (0.1, tall - 0.14),
+        (0, tall - 0.14),
+    ]
     parts.append(lathe(column, stone, segments=28))
-    bowl = [(0, tall - 0.16), (0.08, tall - 0.16), (0.26, tall - 0.08), (0.36, tall), (0.33, tall), (0.24, tall - 0.05), (0, tall - 0.06)]
+    bowl = [
+        (0, tall - 0.16),
+        (0.08, tall - 0.16),
+        (0.26, tall - 0.08),
+        (0.36, tall),
+        (0.33, tall),
+        (0.24, tall - 0.05),
+        (0, tall - 0.06),
+    ]
     parts.append(lathe([(r * radius / 0.75, y) for r, y in bowl], stone, segments=40))
     parts.append(translated(cylinder(0.29 * radius / 0.75, 0.015, water, segments=36), (0, tall - 0.035, 0)))
     jet = tube([(0, tall - 0.04, 0), (0, tall + 0.16, 0)], (0.02, 0.008), water, segments=10)
@@ -176,7 +222,9 @@ def barrel(make: Maker) -> Piece:
     groove = np.where(np.arange(staves * 2) % 2 == 0, 1.0, 0.975)
     rings = np.stack(
         [
-            np.column_stack([reach * groove * np.sin(angles), np.full(len(angles), y * height), reach * groove * np.cos(angles)])
+            np.column_stack(
+                [reach * groove * np.sin(angles), np.full(len(angles), y * height), reach * groove * np.cos(angles)]
+            )
             for reach, y in zip(bulge, levels, strict=True)
         ]
     )
@@ -208,7 +256,11 @@ def planter(make: Maker) -> Piece:
     width, height, depth = make.between(0.8, 1.2), make.between(0.32, 0.42), make.between(0.3, 0.38)
     body = make.main("wood", "stone", "concrete", "brick")
     parts = [bevelled_box((width, height, depth), 0.015, body, centre=(0, height / 2, 0), steps=2)]
-    parts.append(bevelled_box((width - 0.06, 0.03, depth - 0.06), 0.01, make.book.surface("gravel", "brown"), centre=(0, height, 0)))
+    parts.append(
+        bevelled_box(
+            (width - 0.06, 0.03, depth - 0.06), 0.01, make.book.surface("gravel", "brown"), centre=(0, height, 0)
+        )
+    )
     green = make.other("leaf")
     count = int(width / 0.2)
     for index in range(count):
@@ -230,5 +282,10 @@ def rocks(make: Maker) -> Piece:
     for index in range(int(make.rng.integers(3, 5))):
         radius = make.between(0.14, 0.3) * (1.0 if index else 1.25)
         rock = lumpy_sphere(radius, make.rng, stone, roughness=0.22, segments=20)
-        parts.append(translated(rock, (0.3 * np.sin(2.1 * index) * min(index, 1), radius * 0.7, 0.3 * np.cos(2.1 * index) * min(index, 1))))
+        parts.append(
+            translated(
+                rock,
+                (0.3 * np.sin(2.1 * index) * min(index, 1), radius * 0.7, 0.3 * np.cos(2.1 * index) * min(index, 1)),
+            )
+        )
     return make.piece(parts)

@@ -114,7 +114,7 @@ def stool(make: Maker) -> Piece:
     for quarter in range(2):
         bar = tube([(-reach / 1.42, 0, -reach / 1.42), (reach / 1.42, 0, reach / 1.42)], 0.01, wood, segments=8)
         parts.append(translated(turned(bar, 90.0 * quarter), (0, ring_height, 0)))
-    parts.append(translated(cylinder(radius, 0.035, wood, segments=36), (0, height - 0.035, 0)))
+    parts.append(translated(cylinder(radius, 0.035, wood, segments=36, uv_layout="box"), (0, height - 0.035, 0)))
     if make.rng.random() < 0.4:
         pad = [(0, 0), (radius * 0.96, 0), (radius, 0.025), (radius * 0.9, 0.05), (0, 0.055)]
         parts.append(translated(lathe(pad, make.other(*_UPHOLSTERY), segments=36), (0, height, 0)))

@@ -56,9 +56,7 @@ def table_lamp(make: Maker) -> Piece:
     return _lit(make, parts, height, make.between(0.16, 0.2), make.between(0.13, 0.17), make.between(0.08, 0.11))
 
 
-def _lit(
-    make: Maker, parts: list[TriangleMesh], bottom: float, height: float, low: float, high: float
-) -> Piece:
+def _lit(make: Maker, parts: list[TriangleMesh], bottom: float, height: float, low: float, high: float) -> Piece:
     """The stand with a glowing shade on it, and the light that leaves the shade below and above."""
     shade = make.book.glow("lamp shade", (0.93, 0.84, 0.68), SHADE_EMISSION)
     profile = [(0, 0), (low, 0), (high, height), (0, height)]
@@ -100,7 +98,9 @@ def _bouquet(make: Maker, height: float, opening: float) -> list[TriangleMesh]:
         parts.append(tube([start, middle, tip], 0.004, stem, segments=6))
         parts.append(translated(lumpy_sphere(make.between(0.02, 0.038), make.rng, petal, segments=12), tip))
         side = middle + np.array([0.06 * np.cos(turn), 0.04, -0.06 * np.sin(turn)])
-        parts.append(leaf([middle, (middle + side) / 2 + [0, 0.02, 0], (middle + 2 * side) / 3 + [0, 0.02, 0], side], 0.03, stem))
+        parts.append(
+            leaf([middle, (middle + side) / 2 + [0, 0.02, 0], (middle + 2 * side) / 3 + [0, 0.02, 0], side], 0.03, stem)
+        )
     return parts
 
 
@@ -144,7 +144,17 @@ def teapot(make: Maker) -> Piece:
     """Teapot with its lid, spout and handle."""
     glaze = make.main("ceramic", "metal")
     radius = make.between(0.075, 0.1)
-    knots = [(0, 0), (0.6, 0), (0.95, 0.35), (1.0, 0.75), (0.7, 1.25), (0.42, 1.4), (0.4, 1.44), (0.2, 1.52), (0.12, 1.56)]
+    knots = [
+        (0, 0),
+        (0.6, 0),
+        (0.95, 0.35),
+        (1.0, 0.75),
+        (0.7, 1.25),
+        (0.42, 1.4),
+        (0.4, 1.44),
+        (0.2, 1.52),
+        (0.12, 1.56),
+    ]
     knots += [(0.16, 1.64), (0.1, 1.74), (0, 1.75)]
     parts = [lathe([(radius * r, radius * y) for r, y in knots], glaze, segments=32)]
     spout = [(0.8, 0.5, 0), (1.25, 0.7, 0), (1.45, 1.1, 0), (1.7, 1.3, 0)]
@@ -159,7 +169,11 @@ def bottles(make: Maker) -> Piece:
     parts = [bevelled_box((0.36, 0.018, 0.22), 0.006, make.other("wood", "metal"), centre=(0, 0.009, 0))]
     first = make.main("glass", "ceramic")
     for index in range(int(make.rng.integers(3, 5))):
-        skin = first if index == 0 else make.book.surface(make.pick("glass", "ceramic"), make.pick("green", "brown", "sky blue", "cream"))
+        skin = (
+            first
+            if index == 0
+            else make.book.surface(make.pick("glass", "ceramic"), make.pick("green", "brown", "sky blue", "cream"))
+        )
         tall, radius = make.between(0.14, 0.28), make.between(0.028, 0.042)
         knots = [(0, 0), (1, 0), (1, 0.6), (0.4, 0.78), (0.36, 0.96), (0.44, 1.0), (0, 1.0)]
         bottle = lathe([(radius * r, tall * y) for r, y in knots], skin, segments=24)
@@ -207,7 +221,10 @@ def television(make: Maker) -> Piece:
     black = make.book.surface("painted", "black")
     make.looks = "black"
     screen = make.book.picture("television picture", screen_picture(make.rng))
-    parts = [box((width * 0.4, 0.015, 0.22), black, centre=(0, 0.0075, 0)), box((0.08, 0.08, 0.04), black, centre=(0, 0.05, 0))]
+    parts = [
+        box((width * 0.4, 0.015, 0.22), black, centre=(0, 0.0075, 0)),
+        box((0.08, 0.08, 0.04), black, centre=(0, 0.05, 0)),
+    ]
     parts.append(bevelled_box((width, height, 0.04), 0.006, black, centre=(0, 0.08 + height / 2, 0)))
     parts.append(picture_box((width - 0.03, height - 0.03, 0.006), black, screen, centre=(0, 0.08 + height / 2, 0.021)))
     return make.piece(parts)

@@ -36,7 +36,7 @@ def coffee_table(make: Maker) -> Piece:
         return _pedestal_table(make, make.between(0.38, 0.5), height)
     if style == "drum":
         radius = make.between(0.32, 0.42)
-        body = cylinder(radius, height, make.main("wood", "marble", "wicker", "metal"), segments=48)
+        body = cylinder(radius, height, make.main("wood", "marble", "wicker", "metal"), segments=48, uv_layout="box")
         return make.piece([body], tops=[_round_top(radius, height)])
     return _four_legged(make, make.between(0.9, 1.2), make.between(0.5, 0.65), height, shelf=make.rng.random() < 0.5)
 
@@ -47,7 +47,7 @@ def side_table(make: Maker) -> Piece:
 
 
 def _four_legged(make: Maker, width: float, depth: float, height: float, *, shelf: bool) -> Piece:
-    board = make.main("wood", "painted", "marble")
+    board = make.main("wood", "wood", "painted", "marble")
     wood = board if make.rng.random() < 0.6 else make.other("wood", "painted", "metal")
     thick = make.between(0.028, 0.045)
     parts = four_legs(make, width - 0.08, depth - 0.08, height - thick, wood, thickness=make.between(0.05, 0.075))
@@ -62,13 +62,16 @@ def _four_legged(make: Maker, width: float, depth: float, height: float, *, shel
 
 
 def _pedestal_table(make: Maker, radius: float, height: float) -> Piece:
-    board = make.main("wood", "marble", "painted")
+    board = make.main("wood", "wood", "marble", "painted")
     stem = make.other("wood", "metal") if make.looks.endswith("marble") else board
     thick = 0.03
     foot = radius * 0.6
     profile = [(0, 0), (foot, 0), (foot, 0.02), (0.1, 0.05), (0.045, 0.14), (0.035, height * 0.5)]
     profile += [(0.055, height * 0.62), (0.04, height * 0.75), (0.09, height - thick), (0, height - thick)]
-    parts = [lathe(profile, stem, segments=28), translated(cylinder(radius, thick, board, segments=56), (0, height - thick, 0))]
+    parts = [
+        lathe(profile, stem, segments=28),
+        translated(cylinder(radius, thick, board, segments=56, uv_layout="box"), (0, height - thick, 0)),
+    ]
     return make.piece(parts, tops=[_round_top(radius, height)])
 
 
@@ -80,11 +83,13 @@ def _round_top(radius: float, height: float) -> Top:
 def desk(make: Maker) -> Piece:
     """Writing desk with a drawer block on one side."""
     width, depth, height = make.between(1.1, 1.5), make.between(0.55, 0.7), make.between(0.73, 0.77)
-    wood, metal = make.main("wood", "painted"), make.other("metal")
+    wood, metal = make.main("wood", "wood", "painted"), make.other("metal")
     parts = [bevelled_box((width, 0.035, depth), 0.008, wood, centre=(0, height - 0.0175, 0), steps=2)]
     side = 1 if make.rng.random() < 0.5 else -1
     block = 0.38
-    parts += _drawers((block, height - 0.1, depth - 0.06), 3, wood, metal, (side * (width / 2 - block / 2 - 0.02), 0.065, 0))
+    parts += _drawers(
+        (block, height - 0.1, depth - 0.06), 3, wood, metal, (side * (width / 2 - block / 2 - 0.02), 0.065, 0)
+    )
     for z in (-1, 1):
         leg = bevelled_box((0.05, height - 0.035, 0.05), 0.006, wood)
         parts.append(translated(leg, (-side * (width / 2 - 0.05), (height - 0.035) / 2, z * (depth / 2 - 0.05))))
@@ -105,7 +110,16 @@ def workbench(make: Maker) -> Piece:
     parts.append(bevelled_box((0.24, 0.14, 0.05), 0.01, wood, centre=(-width * 0.28, height - 0.09, depth / 2 + 0.07)))
     screw = turned(cylinder(0.018, 0.24, metal, segments=12), 90, axis="x")
     parts.append(translated(screw, (-width * 0.28, height - 0.1, depth / 2 - 0.02)))
-    parts.append(tube([(-width * 0.28 - 0.13, height - 0.1, depth / 2 + 0.2), (-width * 0.28 + 0.13, height - 0.1, depth / 2 + 0.2)], 0.009, metal))
+    parts.append(
+        tube(
+            [
+                (-width * 0.28 - 0.13, height - 0.1, depth / 2 + 0.2),
+                (-width * 0.28 + 0.13, height - 0.1, depth / 2 + 0.2),
+            ],
+            0.009,
+            metal,
+        )
+    )
     for index in range(int(make.rng.integers(2, 5))):
         size = make.rng.uniform((0.15, 0.1, 0.15), (0.3, 0.22, 0.32))
         crate = bevelled_box(size, 0.008, make.other("painted", "metal", "wood"))
@@ -140,7 +154,7 @@ def wardrobe(make: Maker) -> Piece:
     """Tall two- or three-door wardrobe with a cornice."""
     doors = int(make.rng.integers(2, 4))
     width, depth, height = 0.5 * doors + make.between(0.0, 0.15), make.between(0.55, 0.62), make.between(1.9, 2.15)
-    wood, metal = make.main("wood", "painted"), make.other("metal")
+    wood, metal = make.main("wood", "wood", "painted"), make.other("metal")
     parts = [box((width - 0.04, 0.08, depth - 0.05), wood, centre=(0, 0.04, 0))]
     parts += _doors((width, height - 0.16, depth), doors, wood, metal, (0, 0.08, 0))
     parts.append(bevelled_box((width + 0.1, 0.08, depth + 0.08), 0.03, wood, centre=(0, height - 0.04, 0), steps=2))
@@ -253,11 +267,15 @@ def fireplace(make: Maker) -> Piece:
     parts = [box((width, 0.05, depth + 0.16), stone, centre=(0, 0.025, 0.08))]
     for side in (-1, 1):
         x = side * (width - pillar) / 2
-        parts.append(bevelled_box((pillar, height - 0.1, depth), 0.012, stone, centre=(x, 0.05 + (height - 0.1) / 2, 0)))
+        parts.append(
+            bevelled_box((pillar, height - 0.1, depth), 0.012, stone, centre=(x, 0.05 + (height - 0.1) / 2, 0))
+        )
         parts.append(bevelled_box((pillar + 0.05, 0.12, depth + 0.04), 0.012, stone, centre=(x, 0.11, 0.01)))
     lintel = height - 0.06 - opening
     parts.append(box((width - 2 * pillar + 0.02, lintel, depth - 0.02), stone, centre=(0, opening + lintel / 2, 0)))
-    parts.append(bevelled_box((width + 0.16, 0.06, depth + 0.1), 0.015, stone, centre=(0, height - 0.03, 0.03), steps=3))
+    parts.append(
+        bevelled_box((width + 0.16, 0.06, depth + 0.1), 0.015, stone, centre=(0, height - 0.03, 0.03), steps=3)
+    )
     inside = width - 2 * pillar
     parts.append(box((inside, opening, 0.04), soot, centre=(0, opening / 2 + 0.04, -depth / 2 + 0.02)))
     parts.append(box((inside, 0.03, depth - 0.06), hearth, centre=(0, 0.06, 0)))
@@ -270,7 +288,9 @@ def fireplace(make: Maker) -> Piece:
         parts.append(translated(tilted, (x, 0.12 + 0.055 * (index % 2 + index // 3), 0.05 - 0.07 * (index % 2))))
     for _ in range(7):
         ember = lumpy_sphere(make.between(0.025, 0.05), make.rng, fire, segments=10)
-        parts.append(translated(ember, (make.between(-0.3, 0.3) * inside, make.between(0.1, 0.2), make.between(-0.06, 0.08))))
+        parts.append(
+            translated(ember, (make.between(-0.3, 0.3) * inside, make.between(0.1, 0.2), make.between(-0.06, 0.08)))
+        )
     for _ in range(5):
         tall = make.between(0.14, 0.3)
         flame = lathe([(0, 0), (0.03, 0.2 * tall), (0.02, 0.6 * tall), (0, tall)], fire, segments=10)
@@ -285,12 +305,16 @@ def stove(make: Maker) -> Piece:
     make.looks = make.looks or "iron"
     fire = make.book.glow("fire", (0.95, 0.5, 0.18), (2.2, 0.8, 0.2))
     parts = four_legs(make, width, depth, 0.14, iron, thickness=0.05)
-    parts.append(bevelled_box((width, height - 0.12, depth), 0.02, iron, centre=(0, 0.12 + (height - 0.12) / 2, 0), steps=2))
+    parts.append(
+        bevelled_box((width, height - 0.12, depth), 0.02, iron, centre=(0, 0.12 + (height - 0.12) / 2, 0), steps=2)
+    )
     parts.append(bevelled_box((width + 0.06, 0.035, depth + 0.06), 0.012, iron, centre=(0, height, 0), steps=2))
     door_y, door = 0.14 + (height - 0.14) * 0.5, (width * 0.72, (height - 0.14) * 0.62)
     parts.append(bevelled_box((*door, 0.03), 0.01, iron, centre=(0, door_y, depth / 2 + 0.005)))
     parts.append(box((door[0] * 0.74, door[1] * 0.6, 0.01), fire, centre=(0, door_y, depth / 2 + 0.018)))
-    parts.append(translated(knob(0.018, make.book.surface("metal", "gold")), (door[0] * 0.43, door_y, depth / 2 + 0.015)))
+    parts.append(
+        translated(knob(0.018, make.book.surface("metal", "gold")), (door[0] * 0.43, door_y, depth / 2 + 0.015))
+    )
     pipe = cylinder(0.07, make.between(1.1, 1.3), iron, segments=24)
     parts.append(translated(pipe, (0, height, -depth * 0.15)))
     return make.piece(parts)
@@ -299,7 +323,11 @@ def stove(make: Maker) -> Piece:
 def piano(make: Maker) -> Piece:
     """Upright piano with its keyboard."""
     width, depth, height = 1.45, 0.6, make.between(1.12, 1.25)
-    case = make.main("wood", "painted") if make.finish.colour or make.finish.kind else make.book.surface("painted", "black")
+    case = (
+        make.main("wood", "painted")
+        if make.finish.colour or make.finish.kind
+        else make.book.surface("painted", "black")
+    )
     make.looks = make.looks or "black"
     ivory, ebony = make.book.surface("painted", "white"), make.book.surface("painted", "charcoal")
     back = 0.34
@@ -307,7 +335,9 @@ def piano(make: Maker) -> Piece:
     parts.append(bevelled_box((width + 0.04, 0.03, back + 0.04), 0.01, case, centre=(0, height, -depth / 2 + back / 2)))
     parts.append(bevelled_box((width, 0.1, depth - 0.02), 0.012, case, centre=(0, 0.65, 0)))
     for side in (-1, 1):
-        parts.append(bevelled_box((0.07, 0.62, 0.07), 0.01, case, centre=(side * (width / 2 - 0.06), 0.31, depth / 2 - 0.06)))
+        parts.append(
+            bevelled_box((0.07, 0.62, 0.07), 0.01, case, centre=(side * (width / 2 - 0.06), 0.31, depth / 2 - 0.06))
+        )
         parts.append(bevelled_box((0.06, 0.14, depth - 0.04), 0.01, case, centre=(side * (width / 2 - 0.03), 0.72, 0)))
     keys, span = 36, width - 0.16
     for index in range(keys):
@@ -343,7 +373,9 @@ def _doors(
     each = width / count
     for index in range(count):
         x = (index + 0.5) * each - width / 2
-        parts.append(bevelled_box((each - 0.012, height - 0.02, 0.022), 0.005, wood, centre=(x, height / 2, depth / 2 + 0.006)))
+        parts.append(
+            bevelled_box((each - 0.012, height - 0.02, 0.022), 0.005, wood, centre=(x, height / 2, depth / 2 + 0.006))
+        )
         panel = bevelled_box((each * 0.62, height * 0.74, 0.014), 0.006, wood)
         parts.append(translated(panel, (x, height / 2, depth / 2 + 0.018)))
         side = 1 if index % 2 == 0 else -1
@@ -366,7 +398,9 @@ def crate(make: Maker) -> Piece:
             parts.append(box((0.016, each - 0.02, depth - 0.036), wood, centre=(side * (width / 2 - 0.008), y, 0)))
     for x in (-1, 1):
         for z in (-1, 1):
-            parts.append(box((0.05, height, 0.05), wood, centre=(x * (width / 2 - 0.02), height / 2, z * (depth / 2 - 0.02))))
+            parts.append(
+                box((0.05, height, 0.05), wood, centre=(x * (width / 2 - 0.02), height / 2, z * (depth / 2 - 0.02)))
+            )
     parts.append(bevelled_box((width, 0.02, depth), 0.004, wood, centre=(0, height - 0.005, 0)))
     return make.piece(parts, tops=[top_of(width, depth, height + 0.005)])
 

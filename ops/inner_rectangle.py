@@ -16,8 +16,8 @@ _OPTIONS = 15
 # would have no room to move, beyond the border's margin the wall would not be seen.
 _LEAST = 0.18
 _MARGIN = 0.04
-# A side's usual place, as a share of the way from the vanishing point to the border: in rooms, and in pictures without a
-# vanishing point, which bend less the more of them is back wall.
+# A side's usual place, as a share of the way from the vanishing point to the border: in rooms, and in pictures without
+# a vanishing point, which bend less the more of them is back wall.
 _USUAL = 0.6
 _USUAL_WITHOUT_SEARCH = 0.75
 _PULL = 0.35

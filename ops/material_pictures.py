@@ -32,11 +32,11 @@ def outdoor_panorama(
         ridge = height * (0.6 + 0.35 * _ridge(rng, size, rough=1.4 - 0.35 * depth))
         colour = ground * (0.75 - 0.12 * depth) * (1 - tone) + horizon * tone
         leaves = 1.0 + (0.05 + 0.06 * depth) * noise(rng, size, exponent=0.7)[:rows]
-        image = np.where((elevation < ridge)[..., None], colour * leaves[..., None], image)
+        image = _paint(image, colour * leaves[..., None], np.clip((ridge - elevation) * rows / 4.0 + 0.5, 0.0, 1.0))
     meadow = 1.0 + 0.10 * noise(rng, size, exponent=0.8, stretch=(3.0, 1.0))[:rows]
     near = np.clip(-elevation * 6.0, 0.0, 1.0)
     grass = (ground * meadow[..., None]) * (0.85 + 0.25 * near[..., None])
-    image = np.where((elevation < 0.005)[..., None], grass, image)
+    image = _paint(image, grass, np.broadcast_to(np.clip(0.5 - elevation * rows / 6.0, 0.0, 1.0), (rows, size)))
     return (np.clip(image, 0.01, 0.985) * 255.0 + 0.5).astype(np.uint8)
 
 
@@ -86,15 +86,19 @@ def screen_picture(rng: np.random.Generator) -> UInt8:
     return (picture[down][:, across] * 0.8).astype(np.uint8)
 
 
-def rug(rng: np.random.Generator) -> UInt8:
-    """(256, 384, 3) uint8 carpet with borders and a repeated medallion."""
+def rug_picture(rng: np.random.Generator, ground: Float32 | None = None) -> UInt8:
+    """(256, 384, 3) uint8 carpet with borders and a repeated medallion, on a `ground` colour (3,) sRGB 0..1 if given."""
     rows, columns = 256, 384
     names = rng.choice(FABRIC_COLOURS, 4, replace=False)
-    ground, border, line, motif = (np.asarray(PALETTE[str(name)], dtype=np.float32) for name in names)
+    drawn, border, line, motif = (np.asarray(PALETTE[str(name)], dtype=np.float32) for name in names)
+    ground = drawn if ground is None else ground
+    # Dyes of one rug are near to one another: the others lean towards the ground colour and cream.
+    wool = 0.55 * ground + 0.45 * np.asarray(PALETTE["cream"], dtype=np.float32)
+    border, line, motif = (0.5 * colour + 0.5 * wool for colour in (border, line, motif))
     y, x = np.mgrid[0:rows, 0:columns].astype(np.float32)
     edge = np.minimum(np.minimum(x, columns - 1 - x), np.minimum(y, rows - 1 - y))
     image = np.broadcast_to(ground, (rows, columns, 3)).copy()
-    period = float(rng.choice([32.0, 48.0, 64.0]))
+    period = float(rng.choice([21.0, 32.0, 48.0]))
     u, v = (x - columns / 2) / period * np.pi, (y - rows / 2) / period * np.pi
     field = np.cos(u) * np.cos(v) if rng.random() < 0.5 else np.cos(u + v) + np.cos(u - v) - 0.4
     image[np.abs(field) > 0.72] = motif

@@ -25,6 +25,14 @@ PALETTE: dict[str, Rgb] = {
     "beige": (0.80, 0.71, 0.58),
     "grey": (0.55, 0.55, 0.55),
     "charcoal": (0.25, 0.26, 0.28),
+    "chalk": (0.85, 0.86, 0.85),
+    "ivory": (0.91, 0.87, 0.78),
+    "sand": (0.85, 0.77, 0.64),
+    "ochre": (0.80, 0.63, 0.36),
+    "blush": (0.87, 0.75, 0.70),
+    "pale sage": (0.76, 0.80, 0.71),
+    "pale blue": (0.74, 0.81, 0.86),
+    "pale grey": (0.74, 0.74, 0.74),
     "black": (0.13, 0.13, 0.14),
     "red": (0.70, 0.16, 0.14),
     "burgundy": (0.44, 0.10, 0.16),
@@ -126,7 +134,7 @@ class MaterialBook:
         """One of at most two colours a kind has in a scene (three for cloth): rooms are furnished to match."""
         if kind not in self._scheme:
             count = min(3 if kind in {"fabric", "velvet", "painted"} else 2, len(recipe.colours))
-            self._scheme[kind] = [str(name) for name in self.rng.choice(recipe.colours, count, replace=False)]
+            self._scheme[kind] = [str(name) for name in self.rng.permutation(recipe.colours)[:count]]
         return str(self.rng.choice(self._scheme[kind]))
 
     def add(self, material: Material) -> Surface:
@@ -181,19 +189,24 @@ def _cells(rng: np.random.Generator, size: int, count: int) -> tuple[np.ndarray,
     """Periodic Voronoi cells: (size, size) index of the nearest of `count` seeds and the distance to the cell's border
     (second nearest minus nearest), in tiles."""
     side = int(np.ceil(np.sqrt(count)))
-    grid = np.stack(np.meshgrid(np.arange(side), np.arange(side)), axis=-1).reshape(-1, 2)
-    seeds = (grid + rng.uniform(0.1, 0.9, grid.shape)) / side
-    axis = (np.arange(size, dtype=np.float32) + 0.5) / size
+    jitter = rng.uniform(0.1, 0.9, (2, side, side)).astype(np.float32)
+    axis = (np.arange(size, dtype=np.float32) + 0.5) / size * side
+    cell = axis.astype(np.int32)
     nearest = np.full((size, size), np.inf, dtype=np.float32)
     second = nearest.copy()
     index = np.zeros((size, size), dtype=np.int32)
-    for number, (x, y) in enumerate(seeds.astype(np.float32)):
-        across, down = ((axis - centre + 0.5) % 1.0 - 0.5 for centre in (x, y))
-        distance = np.sqrt(down[:, None] ** 2 + across[None, :] ** 2)
-        closer = distance < nearest
-        second = np.where(closer, nearest, np.minimum(second, distance))
-        index[closer] = number
-        nearest = np.minimum(nearest, distance)
+    # Each pixel's two nearest seeds are among the 5 × 5 cells around its own, because every cell holds one.
+    for row_step in range(-2, 3):
+        for column_step in range(-2, 3):
+            rows, columns = (cell + row_step)[:, None], (cell + column_step)[None, :]
+            number = rows % side * side + columns % side
+            down = rows + jitter[1].ravel()[number] - axis[:, None]
+            across = columns + jitter[0].ravel()[number] - axis[None, :]
+            distance = np.sqrt(down**2 + across**2) / side
+            closer = distance < nearest
+            second = np.where(closer, nearest, np.minimum(second, distance))
+            index = np.where(closer, number, index)
+            nearest = np.minimum(nearest, distance)
     return index, second - nearest
 
 
@@ -299,20 +312,20 @@ def _fabric(rng: np.random.Generator, size: int, colour: Rgb) -> Float32:
 
 
 def _velvet(rng: np.random.Generator, size: int, colour: Rgb) -> Float32:
-    nap = 0.10 * noise(rng, size, exponent=1.6) + 0.05 * noise(rng, size, exponent=0.4, stretch=(1.0, 6.0))
+    nap = 0.06 * noise(rng, size, exponent=1.4) + 0.05 * noise(rng, size, exponent=0.4, stretch=(1.0, 6.0))
     return _shaded(colour, 1.0 + nap)
 
 
 def _leather(rng: np.random.Generator, size: int, colour: Rgb) -> Float32:
     _, border = _cells(rng, size, 300)
     creases = np.clip(border * 40.0, 0.0, 1.0)
-    return _shaded(colour, 0.84 + 0.16 * creases + 0.07 * noise(rng, size, exponent=1.5))
+    return _shaded(colour, 0.86 + 0.14 * creases + 0.05 * noise(rng, size, exponent=1.3))
 
 
 def _carpet(rng: np.random.Generator, size: int, colour: Rgb) -> Float32:
     tufts = 0.08 * noise(rng, size, exponent=0.25) + 0.08 * noise(rng, size, exponent=1.2)
-    x, y = _coordinates(size)
-    ribs = 0.05 * np.sin(2 * np.pi * 24 * y + 0.0 * x) * float(rng.random() < 0.5)
+    _, y = _coordinates(size)
+    ribs = 0.05 * np.sin(2 * np.pi * 24 * y) * float(rng.random() < 0.5)
     return _shaded(colour, 1.0 + tufts + ribs)
 
 
@@ -327,7 +340,7 @@ def _plaster(rng: np.random.Generator, size: int, colour: Rgb) -> Float32:
     clouds = noise(rng, size, exponent=1.5)
     trowel = np.abs(noise(rng, size, exponent=1.8, stretch=(2.0, 1.0)))
     return _shaded(
-        colour, 1.0 + 0.045 * clouds - 0.03 * np.exp(-60.0 * trowel**2) + 0.02 * noise(rng, size, exponent=0.3)
+        colour, 1.0 + 0.022 * clouds - 0.025 * np.exp(-60.0 * trowel**2) + 0.02 * noise(rng, size, exponent=0.3)
     )
 
 
@@ -403,7 +416,7 @@ def _marble(rng: np.random.Generator, size: int, colour: Rgb) -> Float32:
 
 
 def _stone(rng: np.random.Generator, size: int, colour: Rgb) -> Float32:
-    grains = 0.08 * noise(rng, size, exponent=0.4) + 0.09 * noise(rng, size, exponent=1.3)
+    grains = 0.08 * noise(rng, size, exponent=0.4) + 0.06 * noise(rng, size, exponent=1.2)
     return _shaded(colour, 1.0 + grains)
 
 
@@ -443,10 +456,12 @@ def _gravel(rng: np.random.Generator, size: int, colour: Rgb) -> Float32:
 
 def _foliage(rng: np.random.Generator, size: int, colour: Rgb) -> Float32:
     """Overlapping leaves seen from afar."""
-    index, border = _cells(rng, size, 324)
-    tone = rng.uniform(0.55, 1.25, 1024)[index % 1024]
-    image = _shaded(colour, tone * (0.55 + 0.45 * np.clip(border * 45.0, 0.0, 1.0)))
-    return image * (1.0 + 0.1 * noise(rng, size, exponent=1.4))[..., None]
+    index, border = _cells(rng, size, 400)
+    tone = rng.uniform(0.4, 1.15, 1024)[index % 1024]
+    edge = np.clip(border * 60.0, 0.0, 1.0) ** 0.7
+    image = _shaded(colour, tone * (0.35 + 0.65 * edge) * (1.0 + 0.2 * noise(rng, size, exponent=0.6)))
+    image[..., 0] *= 0.9 + 0.2 * rng.random(1024)[index % 1024].astype(np.float32)
+    return image
 
 
 def _leaf(rng: np.random.Generator, size: int, colour: Rgb) -> Float32:
@@ -506,7 +521,10 @@ def _glass(rng: np.random.Generator, size: int, colour: Rgb) -> Float32:
 
 
 _STONES = ("grey", "beige", "cream", "charcoal", "sage")
-_WALLS = ("white", "cream", "beige", "sage", "sky blue", "lavender", "terracotta", "mustard", "pink", "teal", "grey")
+WALL_COLOURS = (
+    *("white", "white", "cream", "cream", "ivory", "chalk", "sand", "beige", "pale sage", "pale blue", "pale grey"),
+    *("blush", "sage", "sky blue", "terracotta", "teal", "ochre"),
+)
 
 RECIPES: dict[str, Recipe] = {
     "wood": Recipe(_wood, WOOD_COLOURS, (0.9, 0.45), 0.12, 0.5),
@@ -517,18 +535,18 @@ RECIPES: dict[str, Recipe] = {
     "leather": Recipe(_leather, ("brown", "black", "burgundy", "beige", "olive", "terracotta"), (0.4, 0.4), 0.2, 0.45),
     "carpet": Recipe(_carpet, ("grey", "beige", "navy", "sage", "burgundy", "charcoal"), (0.8, 0.8), 0.0, 1.0, 512),
     "painted": Recipe(_painted, ("white", "cream", *FABRIC_COLOURS), (0.7, 0.7), 0.12, 0.5),
-    "plaster": Recipe(_plaster, _WALLS, (1.6, 1.6), 0.0, 1.0, 512),
-    "wallpaper": Recipe(_wallpaper, _WALLS, (0.8, 0.8), 0.02, 0.9),
+    "plaster": Recipe(_plaster, WALL_COLOURS, (1.6, 1.6), 0.0, 1.0, 512),
+    "wallpaper": Recipe(_wallpaper, WALL_COLOURS, (0.8, 0.8), 0.02, 0.9),
     "tiles": Recipe(_tiles, ("white", "cream", "terracotta", "sky blue", "sage", "grey"), (1.2, 1.2), 0.25, 0.3, 512),
-    "brick": Recipe(_brick, ("terracotta", "red", "brown", "beige", "white"), (0.96, 0.6), 0.0, 1.0, 512),
+    "brick": Recipe(_brick, ("terracotta", "brown", "sand", "beige", "chalk"), (0.96, 0.6), 0.0, 1.0, 512),
     "marble": Recipe(_marble, ("white", "cream", "grey", "black", "sage"), (0.9, 0.9), 0.3, 0.25),
     "stone": Recipe(_stone, _STONES, (0.7, 0.7), 0.05, 0.9),
     "flagstones": Recipe(_flagstones, ("grey", "beige", "terracotta", "sage"), (2.4, 2.4), 0.05, 0.9, 512),
     "concrete": Recipe(_concrete, ("grey", "beige", "charcoal"), (1.5, 1.5), 0.04, 0.9, 512),
     "grass": Recipe(_grass, ("green", "olive"), (1.2, 1.2), 0.0, 1.0, 512),
     "gravel": Recipe(_gravel, ("beige", "grey", "cream"), (0.9, 0.9), 0.0, 1.0),
-    "foliage": Recipe(_foliage, ("green", "olive", "sage"), (0.8, 0.8), 0.0, 1.0),
-    "leaf": Recipe(_leaf, ("green", "olive", "sage", "teal"), (0.25, 0.25), 0.08, 0.6),
+    "foliage": Recipe(_foliage, ("green", "green", "olive"), (0.8, 0.8), 0.0, 1.0),
+    "leaf": Recipe(_leaf, ("green", "green", "olive", "sage"), (0.25, 0.25), 0.08, 0.6),
     "metal": Recipe(_metal, METAL_COLOURS, (0.5, 0.5), 0.45, 0.3),
     "rusted metal": Recipe(_rusted, ("charcoal", "grey"), (0.6, 0.6), 0.15, 0.7),
     "ceramic": Recipe(

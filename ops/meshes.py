@@ -60,8 +60,20 @@ def tapered_box(bottom: ArrayLike, top: ArrayLike, height: float, surface: Surfa
         ]
     )
     faces = np.array(
-        [[0, 2, 1], [0, 3, 2], [4, 5, 6], [4, 6, 7], [0, 1, 5], [0, 5, 4], [1, 2, 6], [1, 6, 5]]
-        + [[2, 3, 7], [2, 7, 6], [3, 0, 4], [3, 4, 7]]
+        [
+            [0, 2, 1],
+            [0, 3, 2],
+            [4, 5, 6],
+            [4, 6, 7],
+            [0, 1, 5],
+            [0, 5, 4],
+            [1, 2, 6],
+            [1, 6, 5],
+            [2, 3, 7],
+            [2, 7, 6],
+            [3, 0, 4],
+            [3, 4, 7],
+        ]
     )
     return _with_box_uv(vertices, faces, surface)
 
@@ -75,13 +87,14 @@ def extrusion(outline: ArrayLike, height: float, surface: Surface, *, taper: flo
     return swept(rings, surface, uv_layout="box")
 
 
-def lathe(profile: ArrayLike, surface: Surface, *, segments: int = 32) -> TriangleMesh:
+def lathe(profile: ArrayLike, surface: Surface, *, segments: int = 32, uv_layout: UvLayout = "wrap") -> TriangleMesh:
     """Surface of revolution about y.
 
     Args:
         profile: (N, 2) of (radius, y). It is closed over the axis: its first and last points are joined to (0, y).
-        surface: the material; u runs around in whole tiles, v along the profile.
+        surface: the material.
         segments: corners around.
+        uv_layout: see `swept`; "box" suits what is sawn from boards.
     """
     points = np.asarray(profile, dtype=np.float64)
     start, end = points[0, 1], points[-1, 1]
@@ -95,17 +108,23 @@ def lathe(profile: ArrayLike, surface: Surface, *, segments: int = 32) -> Triang
         ],
         axis=-1,
     )
-    return swept(rings, surface, apexes=((0.0, start, 0.0), (0.0, end, 0.0)))
+    return swept(rings, surface, apexes=((0.0, start, 0.0), (0.0, end, 0.0)), uv_layout=uv_layout)
 
 
 def cylinder(
-    radius: float, height: float, surface: Surface, *, top_radius: float | None = None, segments: int = 24
+    radius: float,
+    height: float,
+    surface: Surface,
+    *,
+    top_radius: float | None = None,
+    segments: int = 24,
+    uv_layout: UvLayout = "wrap",
 ) -> TriangleMesh:
-    """Cylinder or truncated cone about y, base at y = 0, with a 2 % chamfer at both rims."""
+    """Cylinder or truncated cone about y, base at y = 0, with chamfered rims."""
     top = radius if top_radius is None else top_radius
     rim = 0.08 * min(radius, top, height)
     profile = [(radius - rim, 0.0), (radius, rim), (top, height - rim), (top - rim, height)]
-    return lathe(profile, surface, segments=segments)
+    return lathe(profile, surface, segments=segments, uv_layout=uv_layout)
 
 
 def sphere(radius: float, surface: Surface, *, segments: int = 24) -> TriangleMesh:
@@ -171,8 +190,7 @@ def leaf(path: ArrayLike, width: float, surface: Surface, *, thickness: float = 
     lift, edge = up * thickness / 2.0, side * half[:, None]
     droop = -up * (0.25 * half)[:, None]
     rings = np.stack([centre + edge + droop, centre + lift, centre - edge + droop, centre - lift], axis=1)
-    mesh = swept(rings, surface, apexes=(tuple(points[0]), tuple(points[-1])))
-    return mesh
+    return swept(rings, surface, apexes=(tuple(points[0]), tuple(points[-1])))
 
 
 def swept(
@@ -275,6 +293,20 @@ def merged(meshes: Sequence[TriangleMesh]) -> TriangleMesh:
     )
 
 
+def scattered(mesh: TriangleMesh, poses: ArrayLike) -> TriangleMesh:
+    """One mesh of N copies under (N, 4, 4) affine matrices without mirroring."""
+    matrices = np.asarray(poses, dtype=np.float64)
+    count = len(matrices)
+    vertices = np.einsum("nij,vj->nvi", matrices[:, :3, :3], mesh.vertices) + matrices[:, None, :3, 3]
+    faces = mesh.faces[None] + (np.arange(count) * len(mesh.vertices))[:, None, None]
+    return TriangleMesh(
+        vertices.reshape(-1, 3).astype(np.float32),
+        faces.reshape(-1, 3).astype(np.int32),
+        np.tile(mesh.uv, (count, 1, 1)),
+        np.tile(mesh.material, count),
+    )
+
+
 def bounds(mesh: TriangleMesh) -> Float64:
     """(2, 3) lowest and highest corner of the axis-aligned bounding box, metres."""
     return np.stack([mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)]).astype(np.float64)
@@ -345,7 +377,8 @@ def _rounded_rectangle(width: float, depth: float, radius: float, angles: Float6
     for quarter, (sign_x, sign_z) in enumerate([(1, 1), (-1, 1), (-1, -1), (1, -1)]):
         turn = np.deg2rad(90.0 * quarter)
         rotated = arc @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
-        corners.append(rotated + [sign_x * (width / 2 - radius), sign_z * (depth / 2 - radius)])
+        centre = np.array([sign_x * (width / 2 - radius), sign_z * (depth / 2 - radius)])
+        corners.append(rotated + centre)
     return np.concatenate(corners)
 
 
@@ -416,6 +449,18 @@ def _unit(vectors: Float64) -> Float64:
 
 _BOX_CORNERS = np.array([[x, y, z] for x in (-1.0, 1.0) for y in (-1.0, 1.0) for z in (-1.0, 1.0)])
 _BOX_FACES = np.array(
-    [[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1], [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4]]
-    + [[1, 5, 7], [1, 7, 3]]
+    [
+        [0, 1, 3],
+        [0, 3, 2],
+        [4, 6, 7],
+        [4, 7, 5],
+        [0, 4, 5],
+        [0, 5, 1],
+        [2, 3, 7],
+        [2, 7, 6],
+        [0, 2, 6],
+        [0, 6, 4],
+        [1, 5, 7],
+        [1, 7, 3],
+    ]
 )

@@ -24,6 +24,8 @@ OBJ_NAME = "raw_model.obj"
 """Name of the mesh file, as in 3D-FUTURE."""
 MTL_NAME = "model.mtl"
 
+# On grained textures level 1 is as small as level 6, in a fifth of the time.
+_PNG_LEVEL = 1
 _CENTRE_TOLERANCE = 1e-4
 # glTF 2.0 enumerations (Khronos specification, sections 3.6 and 3.8).
 _FLOAT, _UNSIGNED_INT = 5126, 5125
@@ -268,5 +270,5 @@ def _text(lines: Sequence[str]) -> bytes:
 
 def _png(image: NDArray[np.uint8]) -> bytes:
     target = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(image)).save(target, "PNG", compress_level=6)
+    Image.fromarray(np.ascontiguousarray(image)).save(target, "PNG", compress_level=_PNG_LEVEL)
     return target.getvalue()

@@ -74,7 +74,8 @@ class Reprojection:
     Attributes:
         mask_inside: share of the mask's pixels inside the projected bounding box; 1 unless the pose is wrong.
         box_difference: largest distance in pixels between a side of the mask's box and of the projected box (cut at
-            the picture's edge); below 1 for an object that nothing hides.
+            the picture's edge); below 1 for an object that nothing hides, a little more where thin tips fall between
+            pixel centres.
     """
 
     mask_inside: float

@@ -24,6 +24,20 @@ MAXIMUM_PIXELS = 64_000_000
 # Only raster formats whose decoders are part of Pillow; EPS, for one, would start another program.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "AVIF", "JPEG2000")
 
+# What Pillow's decoders raise on damaged files: they read lengths, offsets and tags out of them and trust those.
+_DECODER_ERRORS = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    RuntimeError,
+    struct.error,
+)
+
 _MODES_WITH_ALPHA = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 _MODES_WITH_PROFILE = frozenset({"L", "RGB", "CMYK"})
 _LARGEST_16_BIT = 65535
@@ -125,8 +139,9 @@ def fit_picture(rgb: UInt8, height: int, width: int) -> UInt8:
     source_height, source_width = rgb.shape[:2]
     scale = min(source_height / height, source_width / width)
     crop_height, crop_width = height * scale, width * scale
-    left, top = (source_width - crop_width) / 2, (source_height - crop_height) / 2
-    box = (left, top, left + crop_width, top + crop_height)
+    left, top = max(0.0, (source_width - crop_width) / 2), max(0.0, (source_height - crop_height) / 2)
+    # Rounding must not carry the box across the border.
+    box = (left, top, min(left + crop_width, source_width), min(top + crop_height, source_height))
     return np.asarray(Image.fromarray(rgb).resize((width, height), Image.Resampling.LANCZOS, box=box))
 
 
@@ -140,7 +155,7 @@ def _open(content: bytes, where: str, maximum_pixels: int) -> Image.Image:
             where=where,
             remedy="Scale it down.",
         ) from error
-    except (OSError, ValueError, SyntaxError, struct.error, OverflowError, EOFError) as error:
+    except _DECODER_ERRORS as error:
         found = "the file is empty" if not content else "the file is not a picture in a known format"
         raise PictureRefused(
             PictureProblem.UNREADABLE, found, where=where, remedy=f"Use one of {', '.join(_FORMATS)}."
@@ -164,7 +179,7 @@ def _check_header(image: Image.Image, where: str, minimum_side: int, maximum_pix
             remedy="Use a larger version of it.",
         )
     # MPO is how cameras store a photograph with its preview or its stereo partner: the first one is the photograph.
-    frames = int(getattr(image, "n_frames", 1))
+    frames = _frame_count(image, where)
     if frames > 1 and image.format != "MPO":
         raise PictureRefused(
             PictureProblem.ANIMATED,
@@ -174,26 +189,38 @@ def _check_header(image: Image.Image, where: str, minimum_side: int, maximum_pix
         )
 
 
+def _frame_count(image: Image.Image, where: str) -> int:
+    try:
+        return int(getattr(image, "n_frames", 1))
+    except _DECODER_ERRORS as error:
+        raise _truncated(error, where) from error
+
+
 def _load(image: Image.Image, where: str) -> None:
     try:
         image.load()
-    except (OSError, ValueError, SyntaxError, struct.error, EOFError) as error:
-        raise PictureRefused(
-            PictureProblem.TRUNCATED,
-            f"the header is good but the pixels cannot be decoded ({error})",
-            where=where,
-            remedy="The file is cut off or damaged: fetch it again.",
-        ) from error
+    except _DECODER_ERRORS as error:
+        raise _truncated(error, where) from error
+
+
+def _truncated(error: Exception, where: str) -> PictureRefused:
+    return PictureRefused(
+        PictureProblem.TRUNCATED,
+        f"the header is good but the rest cannot be decoded ({error})",
+        where=where,
+        remedy="The file is cut off or damaged: fetch it again.",
+    )
 
 
 def _apply_orientation(image: Image.Image, steps: list[str]) -> Image.Image:
     try:
+        orientation = image.getexif().get(0x0112, 1)
         upright = ImageOps.exif_transpose(image)
-    except (OSError, ValueError, SyntaxError, struct.error, KeyError, TypeError):
+    except _DECODER_ERRORS:
         # The pixels are sound; only the camera's notes about them are not.
         steps.append("exif_ignored")
         return image
-    if image.getexif().get(0x0112, 1) != 1:
+    if orientation != 1:
         steps.append("exif_orientation")
     return upright
 

@@ -137,7 +137,6 @@ class Arrangement:
 
     def place(self, index: int) -> bool:
         """Places piece `index` in the best of its candidate poses; False when none is free and well seen."""
-        rule = RULES.get(self.pieces[index].family, "open")
         options = {
             "wall": (self._against_walls,),
             "beside": (self._beside, self._against_walls),
@@ -146,17 +145,21 @@ class Arrangement:
             "open": (self._open,),
             "side": (self._beside, self._open),
             "top": (self._on_tops, self._open),
-        }[rule]
+        }[self._rule(index)]
         for least_seen in (0.72, 0.5):
             for propose in options:
                 if self._choose(index, *propose(index), least_seen=least_seen):
                     return True
         return False
 
+    def _rule(self, index: int) -> str:
+        return RULES.get(self.pieces[index].family, "open")
+
     def _choose(self, index: int, boxes: _Boxes, support: np.ndarray, *, least_seen: float) -> bool:
         if len(boxes.yaw) == 0:
             return False
-        score = self._score(boxes, least_seen)
+        most_hidden = 0.75 if self._rule(index) == "around" else 0.55
+        score = self._score(boxes, least_seen, most_hidden)
         score[self._collides(boxes, support)] = -np.inf
         best = int(np.argmax(score))
         if not np.isfinite(score[best]):
@@ -176,7 +179,7 @@ class Arrangement:
             bad |= np.where(on_it, boxes_meet(boxes, theirs, 0.0)[:, 0], meets)
         return bad
 
-    def _score(self, boxes: _Boxes, least_seen: float) -> Float64:
+    def _score(self, boxes: _Boxes, least_seen: float, most_hidden: float) -> Float64:
         """Higher is better: whole in the picture, not hidden and not hiding, spread to both sides; -inf rules out."""
         corners = boxes.corners()
         rectangle, depth = self._on_screen(corners)
@@ -184,7 +187,7 @@ class Arrangement:
         inside = np.clip(np.minimum(rectangle[:, 2:], 1.0) - np.maximum(rectangle[:, :2], -1.0), 0.0, None)
         seen = inside.prod(axis=1) / np.maximum(size.prod(axis=1), 1e-9)
         near = depth.min(axis=1)
-        score = 1.2 * seen + 0.25 * self.rng.random(len(seen)) - 0.08 * np.abs(near - 3.0)
+        score = 1.2 * seen + 0.25 * self.rng.random(len(seen)) - 0.16 * np.abs(near - 2.2)
         score[(near < self.clear_distance) | (seen < least_seen)] = -np.inf
         middle = rectangle.reshape(-1, 2, 2).mean(axis=1)[:, 0]
         weight_x = 0.0
@@ -198,7 +201,7 @@ class Arrangement:
             in_front = depth.mean(axis=1) < their_depth.mean()
             hidden = shared / np.where(in_front, theirs_area, size.prod(axis=1) + 1e-9)
             score -= 1.5 * hidden
-            score[hidden > 0.6] = -np.inf
+            score[hidden > most_hidden] = -np.inf
             weight_x += theirs_area * float(theirs[0, 0] + theirs[0, 2]) / 2.0
         return score - 0.35 * np.abs(np.clip(weight_x, -1.0, 1.0) + middle) * (len(self.placed) > 0)
 
@@ -224,7 +227,9 @@ class Arrangement:
         depth = half[2] + _GAP_TO_WALL
         span_x = self.area.low[0] + half[0] + 0.06 + along * (self.area.high[0] - self.area.low[0] - 2 * half[0] - 0.12)
         span_z = self.area.low[1] + half[0] + 0.06 + along * 4.0
-        x = np.select([wall == 0, wall == 1], [span_x, np.full_like(along, self.area.low[0] + depth)], self.area.high[0] - depth)
+        x = np.select(
+            [wall == 0, wall == 1], [span_x, np.full_like(along, self.area.low[0] + depth)], self.area.high[0] - depth
+        )
         z = np.where(wall == 0, self.area.low[1] + depth, span_z)
         yaw = np.select([wall == 0, wall == 1], [0.0 * along, np.full_like(along, np.pi / 2)], -np.pi / 2)
         return self._standing(index, x, z, yaw)
@@ -248,22 +253,27 @@ class Arrangement:
 
     def _around(self, index: int) -> tuple[_Boxes, np.ndarray]:
         """At the sides of a table, facing it."""
-        anchors = self._of_families(_TABLES)
+        families = _SEATED_AT[self.pieces[index].family]
+        anchors = next((found for group in families if (found := self._of_families(group))), [])
         if not anchors:
             return _NOWHERE
         anchor = self.rng.choice(anchors, _CANDIDATES)
         side = self.rng.integers(0, 4, _CANDIDATES)
         half = self._halves[index]
         centre, anchor_half, anchor_yaw = self._of(anchor)
-        gap = self.rng.uniform(self.margin + 0.01, 0.22, _CANDIDATES) + half[2]
+        gap = self.rng.uniform(self.margin + 0.01, 0.12, _CANDIDATES) + half[2]
         slide = self.rng.uniform(-0.75, 0.75, _CANDIDATES)
         lengthwise = side % 2 == 0
         sign = np.where(side < 2, 1.0, -1.0)
-        local_x = np.where(lengthwise, slide * np.maximum(anchor_half[:, 0] - half[0], 0), sign * (anchor_half[:, 0] + gap))
-        local_z = np.where(lengthwise, sign * (anchor_half[:, 2] + gap), slide * np.maximum(anchor_half[:, 2] - half[0], 0))
+        local_x = np.where(
+            lengthwise, slide * np.maximum(anchor_half[:, 0] - half[0], 0), sign * (anchor_half[:, 0] + gap)
+        )
+        local_z = np.where(
+            lengthwise, sign * (anchor_half[:, 2] + gap), slide * np.maximum(anchor_half[:, 2] - half[0], 0)
+        )
         facing = np.where(lengthwise, np.where(sign > 0, np.pi, 0.0), np.where(sign > 0, -np.pi / 2, np.pi / 2))
         x, z = _turned(local_x, local_z, anchor_yaw)
-        yaw = anchor_yaw + facing + self.rng.normal(0.0, 0.12, _CANDIDATES)
+        yaw = anchor_yaw + facing + self.rng.normal(0.0, 0.06, _CANDIDATES)
         return self._standing(index, centre[:, 0] + x, centre[:, 2] + z, yaw)
 
     def _in_front(self, index: int) -> tuple[_Boxes, np.ndarray]:
@@ -342,7 +352,11 @@ def placing_order(pieces: Sequence[Piece]) -> list[int]:
     def key(index: int) -> tuple[int, float]:
         piece = pieces[index]
         width, _, depth = np.diff(bounds(piece.mesh), axis=0)[0]
-        rank = 0 if piece.family in _TABLES and RULES.get(piece.family, "open") == "open" else ranks[RULES.get(piece.family, "open")]
+        rank = (
+            0
+            if piece.family in _TABLES and RULES.get(piece.family, "open") == "open"
+            else ranks[RULES.get(piece.family, "open")]
+        )
         return rank, -float(width * depth)
 
     return sorted(range(len(pieces)), key=key)
@@ -370,6 +384,10 @@ RULES: dict[str, str] = {
 """How a family is placed; the others stand in the open."""
 
 _TABLES = ("table", "desk", "workbench", "coffee_table", "side_table", "kitchen_counter")
+_SEATED_AT = {
+    "chair": (("table",), ("desk",), ("side_table", "workbench")),
+    "stool": (("kitchen_counter", "table"), ("workbench", "piano"), ("desk",)),
+}
 _FLANKED = ("sofa", "bed", "cabinet", "bookshelf", "fireplace", "desk", "piano", "bench", "armchair", "kitchen_counter")
 _SQUARE_TO_ROOM = ("table", "fountain", "tree", "parasol", "crate", "coffee_table", "bench")
 _CONTACT = {"television": 0.45}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -12,138 +13,54 @@ import numpy as np
 from ..datasets.errors import InputError
 from .furniture import build_piece
 from .furniture_piece import Finish, Piece
-from .material_pictures import outdoor_panorama
-from .materials import MaterialBook, Rgb
-from .meshes import bounds
-from .placement import FLOOR, RULES, Arrangement, FloorArea, Placement, View, placing_order
-from .prompt_grammar import ObjectRequest, PromptReading, read_prompt
-from .rooms import Extent, RoomStyle, Shell, build_courtyard, build_room, ceiling_lamp_depth
-from .scene_model import AreaLight, Float64, SceneInstance, SceneModel, SkyLight, SunLight, UInt8
+from .material_pictures import outdoor_panorama, rug_picture
+from .materials import PALETTE, RECIPES, WALL_COLOURS, MaterialBook
+from .meshes import Surface, merged, transformed
+from .place_catalog import PLACES, Place
+from .placement import RULES, Arrangement, FloorArea, Placement, View, placing_order
+from .prompt_grammar import MAXIMUM_OBJECTS, ObjectRequest, PromptReading, SurfaceRequest, read_prompt
+from .rooms import Extent, RoomStyle, Shell, build_courtyard, build_room
+from .scene_lighting import (
+    MOODS,
+    MeterScene,
+    Mood,
+    brightest,
+    lamp_lights,
+    metered_exposure,
+    room_lights,
+    sky_light,
+    sun_light,
+)
+from .scene_model import AreaLight, Float64, SceneInstance, SceneModel, SkyLight, SunLight
 
-_CLEAR_DISTANCE = 1.45
-"""Least distance in metres from the camera's plane to any object."""
+_CLEAR_DISTANCE = 1.5
+"""Least distance in metres from the camera's plane to any object: cameras move forwards and sideways."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Mood:
-    """Light of a time of day. Colours are linear RGB; the sun's is irradiance, the others radiance."""
-
-    sun: Rgb | None
-    sun_elevation: tuple[float, float]
-    ambient: Rgb
-    window: Rgb
-    ceiling: float
-    lamps: float
-    outdoor_sky: Rgb
-    zenith: Rgb
-    horizon: Rgb
-    ground: Rgb
-    target: float
-
-
-_MOODS: dict[str, _Mood] = {
-    "day": _Mood(
-        (7.5, 7.0, 6.2), (38.0, 58.0), (0.50, 0.52, 0.55), (3.0, 3.3, 3.7), 0.5, 0.15, (0.75, 0.95, 1.25),
-        (0.33, 0.55, 0.86), (0.80, 0.88, 0.95), (0.42, 0.55, 0.28), 0.24,
-    ),
-    "morning": _Mood(
-        (7.0, 5.6, 4.0), (18.0, 32.0), (0.46, 0.46, 0.48), (2.6, 2.6, 2.7), 0.0, 0.15, (0.7, 0.78, 0.95),
-        (0.45, 0.62, 0.86), (0.97, 0.88, 0.76), (0.46, 0.55, 0.32), 0.23,
-    ),
-    "sunset": _Mood(
-        (8.0, 3.9, 1.5), (9.0, 18.0), (0.42, 0.37, 0.40), (1.9, 1.5, 1.5), 0.0, 0.5, (0.55, 0.5, 0.62),
-        (0.34, 0.38, 0.62), (0.97, 0.62, 0.36), (0.34, 0.33, 0.22), 0.19,
-    ),
-    "overcast": _Mood(
-        None, (45.0, 45.0), (0.55, 0.58, 0.62), (3.0, 3.2, 3.5), 0.6, 0.3, (1.0, 1.05, 1.15),
-        (0.62, 0.67, 0.73), (0.80, 0.82, 0.84), (0.38, 0.44, 0.33), 0.21,
-    ),
-    "night": _Mood(
-        (0.35, 0.45, 0.7), (30.0, 50.0), (0.13, 0.14, 0.18), (0.12, 0.16, 0.28), 1.2, 1.0, (0.16, 0.20, 0.32),
-        (0.035, 0.05, 0.12), (0.09, 0.12, 0.22), (0.04, 0.05, 0.05), 0.14,
-    ),
-    "lamplight": _Mood(
-        None, (30.0, 50.0), (0.20, 0.17, 0.15), (0.25, 0.3, 0.5), 0.7, 1.2, (0.30, 0.28, 0.36),
-        (0.10, 0.12, 0.27), (0.36, 0.27, 0.32), (0.08, 0.09, 0.09), 0.15,
-    ),
-}  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """What a kind of place usually is made of and holds."""
-
-    indoors: bool
-    floors: tuple[str, ...]
-    walls: tuple[str, ...]
-    first: tuple[tuple[str, ...], ...]
-    further: tuple[str, ...]
-    moods: tuple[str, ...] = ("day", "day", "morning", "sunset", "overcast", "lamplight", "night")
-
-
-_OUTDOOR_MOODS = ("day", "day", "morning", "sunset", "overcast")
-_PLACES: dict[str, _Place] = {
-    "living_room": _Place(
-        True, ("planks", "parquet", "carpet"), ("plaster", "wallpaper", "painted"),
-        (("sofa",), ("coffee_table", "armchair"), ("floor_lamp", "plant", "cabinet")),
-        ("armchair", "bookshelf", "plant", "floor_lamp", "fireplace", "vase", "books", "cabinet", "side_table", "pouf",
-         "basket", "table_lamp", "fruit_bowl", "television", "stool", "candles"),
-    ),
-    "bedroom": _Place(
-        True, ("planks", "carpet", "parquet"), ("plaster", "wallpaper", "painted"),
-        (("bed",), ("nightstand",), ("wardrobe", "cabinet", "armchair")),
-        ("table_lamp", "plant", "floor_lamp", "chest", "pouf", "books", "chair", "basket", "nightstand", "vase", "clock",
-         "desk", "bench"),
-    ),
-    "kitchen": _Place(
-        True, ("tiles", "planks", "tiles"), ("tiles", "painted", "plaster"),
-        (("kitchen_counter",), ("refrigerator", "table"), ("stool", "table", "chair")),
-        ("fruit_bowl", "teapot", "bottles", "small_plant", "chair", "chair", "stove", "cabinet", "basket", "plant",
-         "stool", "vase", "crate"),
-    ),
-    "study": _Place(
-        True, ("planks", "parquet", "carpet"), ("plaster", "wallpaper", "painted"),
-        (("desk",), ("bookshelf",), ("chair", "armchair")),
-        ("books", "globe", "table_lamp", "bookshelf", "armchair", "floor_lamp", "plant", "clock", "cabinet", "piano",
-         "chest", "side_table", "sculpture"),
-    ),
-    "dining_room": _Place(
-        True, ("parquet", "planks", "tiles"), ("wallpaper", "plaster", "painted"),
-        (("table",), ("chair",), ("chair", "cabinet")),
-        ("chair", "chair", "vase", "fruit_bowl", "candles", "cabinet", "plant", "floor_lamp", "teapot", "bottles",
-         "fireplace", "piano", "clock"),
-    ),
-    "workshop": _Place(
-        True, ("concrete", "planks", "concrete"), ("brick", "concrete", "plaster"),
-        (("workbench",), ("crate", "barrel"), ("stool", "cabinet", "easel")),
-        ("toolbox", "crate", "barrel", "stool", "bottles", "chest", "easel", "bookshelf", "stove", "basket", "table_lamp",
-         "books", "plant"),
-    ),
-    "gallery": _Place(
-        True, ("concrete", "parquet", "marble"), ("plaster", "painted"),
-        (("sculpture",), ("bench",), ("sculpture", "easel", "plant")),
-        ("sculpture", "sculpture", "plant", "bench", "easel", "globe", "vase", "side_table", "stool", "piano"),
-        ("day", "overcast", "morning", "day"),
-    ),
-    "courtyard": _Place(
-        False, ("flagstones", "tiles", "brick", "gravel"), ("plaster", "brick", "stone"),
-        (("fountain", "tree", "table"), ("bench", "tree", "chair"), ("planter", "shrub", "barrel")),
-        ("tree", "shrub", "planter", "bench", "barrel", "plant", "table", "chair", "chair", "parasol", "crate", "basket",
-         "sculpture", "fruit_bowl", "side_table"),
-        _OUTDOOR_MOODS,
-    ),
-    "garden": _Place(
-        False, ("grass", "gravel", "grass"), ("foliage", "brick", "stone", "foliage"),
-        (("tree", "fountain"), ("bench", "table"), ("shrub", "planter", "rocks")),
-        ("tree", "shrub", "planter", "rocks", "chair", "barrel", "parasol", "fountain", "bench", "plant", "sculpture",
-         "side_table", "basket", "crate"),
-        _OUTDOOR_MOODS,
-    ),
-}  # fmt: skip
-
-_OBJECT_COUNTS = ((3, 0.08), (4, 0.34), (5, 0.22), (6, 0.18), (7, 0.10), (8, 0.08))
+_OBJECT_COUNTS = {3: 0.08, 4: 0.34, 5: 0.22, 6: 0.18, 7: 0.10, 8: 0.08}
 _NEEDS_TOP = frozenset(family for family, rule in RULES.items() if rule == "top")
-_NO_MORE_THAN_ONE = frozenset(("sofa", "bed", "fireplace", "kitchen_counter", "refrigerator", "television", "fountain", "piano", "desk", "workbench", "parasol", "stove", "wardrobe", "coffee_table", "table", "clock", "globe"))
+_AT_MOST_ONE = frozenset(
+    (
+        "sofa",
+        "bed",
+        "fireplace",
+        "kitchen_counter",
+        "refrigerator",
+        "television",
+        "fountain",
+        "piano",
+        "desk",
+        "workbench",
+        "parasol",
+        "stove",
+        "wardrobe",
+        "coffee_table",
+        "table",
+        "clock",
+        "globe",
+        "easel",
+    )
+)
+_ATTEMPTS = 5
 
 
 def build_scene(
@@ -161,40 +78,320 @@ def build_scene(
         horizontal_field_of_view_degrees: of the conditioning camera, 30 to 120.
 
     Returns:
-        A metric scene with 3 to 10 objects (fewer only where the prompt's own objects find no room), standing on the floor
-        or on one another without touching; the camera at eye height with free space around it.
+        A metric scene with 3 to 10 objects that stand on the floor or on one another without meeting; the camera is at
+        eye height with free space around it.
 
     Raises:
-        InputError: the seed, size or field of view is out of range.
+        InputError: the seed, size or field of view is out of range, or the objects find no room.
     """
     _check_arguments(seed, height, width, horizontal_field_of_view_degrees)
-    digest = hashlib.sha256(prompt.encode()).digest()
-    rng = np.random.default_rng([seed, *np.frombuffer(digest[:16], dtype=np.uint32).tolist()])
+    rng = np.random.default_rng([seed, *hashlib.sha256(prompt.encode()).digest()])
     reading = read_prompt(prompt)
     place_name = reading.place or _likely_place(reading, rng)
-    place = _PLACES[place_name]
+    place = PLACES[place_name]
     mood_name = reading.mood or str(rng.choice(place.moods))
-    mood = _MOODS[mood_name]
-    requests = _complete(reading, place, rng)
-    intrinsics = _intrinsics(height, width, horizontal_field_of_view_degrees)
+    mood = MOODS[mood_name]
+    requests = _complete(reading, place, mood, rng)
+    focal = width / 2.0 / math.tan(math.radians(horizontal_field_of_view_degrees) / 2.0)
+    intrinsics = np.array([focal, focal, width / 2.0, height / 2.0])
     book = MaterialBook(rng)
-    pieces = _build_pieces(requests, book, rng)
-    layout = _lay_out(pieces, place, reading.room_scale, intrinsics, (height, width), rng)
-    kept = [pieces[index] for index in layout.order]
-    shell = _build_shell(place, reading, layout.extent, mood, mood_name, book, rng)
-    sun = _sun(mood, shell, place, rng)
-    sky, lights = _lights(mood, shell, place, layout, kept)
-    scene = SceneModel(
+    pieces, colours = _build_pieces(requests, book, rng)
+    layout = _lay_out(pieces, place, reading.room_scale, (height, width), focal, rng, where=prompt)
+    pose = layout.view.scene_from_camera
+    shell = _build_shell(place, reading, layout.extent, pose, mood, book, rng)
+    instances = _instances(pieces, colours, layout)
+    lamps = [
+        (i.scene_from_object, lamp) for i, n in zip(instances, layout.order, strict=True) for lamp in pieces[n].lamps
+    ]
+    lights = (
+        brightest([*room_lights(mood, shell.windows, layout.extent), *lamp_lights(mood, lamps)])
+        if place.indoors
+        else ()
+    )
+    sun = sun_light(mood, shell.windows, rng)
+    sky = sky_light(mood, indoors=place.indoors)
+    meter = _meter(shell, layout.extent, instances, book, mood, sun, sky, lights, place.indoors)
+    return SceneModel(
         shell=shell.mesh,
-        instances=_instances(kept, layout),
+        instances=instances,
         materials=tuple(book.materials),
         sun=sun,
         sky=sky,
         area_lights=lights,
-        scene_from_camera=layout.view.scene_from_camera,
+        scene_from_camera=pose,
         intrinsics=intrinsics,
         size=(height, width),
-        exposure=1.0,
-        description=_description(prompt, seed, reading, place_name, mood_name, kept, len(pieces)),
+        exposure=metered_exposure(meter, pose, intrinsics, (height, width), mood.brightness),
+        description={
+            "prompt": prompt,
+            "seed": seed,
+            "place": place_name,
+            "mood": mood_name,
+            "reading": asdict(reading),
+            "objects": [instance.name for instance in instances],
+            "room_metres": asdict(layout.extent),
+        },
     )
-    return scene
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where everything is: the place's size, the view, the pieces' order as instances and their placements."""
+
+    extent: Extent
+    view: View
+    order: tuple[int, ...]
+    placements: dict[int, Placement]
+
+
+def _check_arguments(seed: int, height: int, width: int, field_of_view: float) -> None:
+    if seed < 0 or height < 16 or width < 16 or not 30.0 <= field_of_view <= 120.0:
+        raise InputError(
+            f"seed {seed}, size {height}×{width}, field of view {field_of_view}°",
+            where="build_scene",
+            remedy="Give a seed of 0 or more, at least 16 pixels a side and a horizontal field of view of 30 to 120°.",
+        )
+
+
+def _likely_place(reading: PromptReading, rng: np.random.Generator) -> str:
+    """The kind of place that usually holds most of what the prompt names; any place when it names nothing."""
+    named = {request.family for request in reading.objects}
+    scores = [
+        sum((family in place.further) + 2 * any(family in group for group in place.first) for family in named)
+        for place in PLACES.values()
+    ]
+    best = [name for name, score in zip(PLACES, scores, strict=True) if score == max(scores)]
+    return str(rng.choice(best))
+
+
+def _complete(reading: PromptReading, place: Place, mood: Mood, rng: np.random.Generator) -> list[ObjectRequest]:
+    """The prompt's objects, then what the place usually holds, up to a number drawn for the scene."""
+    requests = list(reading.objects)
+    named = {request.family for request in requests}
+    present = Counter(named | set(reading.excluded))
+    total = int(rng.choice(list(_OBJECT_COUNTS), p=list(_OBJECT_COUNTS.values())))
+    wanted = [str(rng.choice(group)) for group in place.first]
+    if reading.place is not None and named.isdisjoint(place.first[0]):
+        # A kitchen that names only its table still has a counter.
+        total = max(total, sum(request.count for request in requests) + 1)
+    wanted += [str(family) for family in rng.permutation(place.further)]
+    if place.indoors and mood.ceiling > 0.0:
+        wanted.insert(1, "floor_lamp")  # what lights the evening is in the picture
+    if named & _NEEDS_TOP and not named & _GIVES_TOP:
+        givers = [family for group in (*place.first, place.further) for family in group if family in _GIVES_TOP]
+        wanted.insert(0, givers[0] if givers else "side_table")
+    count = sum(request.count for request in requests)
+    has_top = bool(named & _GIVES_TOP)
+    for family in wanted:
+        if count >= min(total, MAXIMUM_OBJECTS):
+            break
+        blocked = family in named or family in reading.excluded or (family in _NEEDS_TOP and not has_top)
+        if blocked or (present[family] and family in _AT_MOST_ONE):
+            continue
+        requests.append(ObjectRequest(family))
+        present[family] += 1
+        has_top = has_top or family in _GIVES_TOP
+        count += 1
+    return requests
+
+
+_GIVES_TOP = frozenset(
+    (
+        "table",
+        "coffee_table",
+        "side_table",
+        "desk",
+        "workbench",
+        "cabinet",
+        "nightstand",
+        "kitchen_counter",
+        "fireplace",
+    )
+)
+
+
+def _build_pieces(
+    requests: Sequence[ObjectRequest], book: MaterialBook, rng: np.random.Generator
+) -> tuple[list[Piece], list[str]]:
+    """One piece an object; several of one request look alike, as sets do. Also what the prompt said of each."""
+    pieces: list[Piece] = []
+    wishes: list[str] = []
+    for request in requests:
+        piece = build_piece(request.family, rng, book, Finish(request.colour, request.material, request.scale))
+        pieces += [piece] * request.count
+        wishes += [request.family.replace("_", " ")] * request.count
+    return pieces, wishes
+
+
+def _lay_out(
+    pieces: Sequence[Piece],
+    place: Place,
+    room_scale: float,
+    size: tuple[int, int],
+    focal: float,
+    rng: np.random.Generator,
+    *,
+    where: str,
+) -> _Layout:
+    """Chooses the place's size and the camera and finds a pose for every piece; a place too small is made larger."""
+    height, width = size
+    for attempt in range(_ATTEMPTS):
+        extent = _extent(place, room_scale * (1.0 + 0.09 * attempt), len(pieces), rng)
+        view = View(_camera(extent, rng), width / 2.0 / focal, height / 2.0 / focal)
+        area = FloorArea((-extent.width / 2, -extent.ahead), (extent.width / 2, extent.behind))
+        arrangement = Arrangement(pieces, area, view, rng, clear_distance=_CLEAR_DISTANCE)
+        order = placing_order(pieces)
+        if all(arrangement.place(index) for index in order):
+            return _Layout(extent, view, tuple(order), arrangement.placed)
+    raise InputError(
+        f"no room for {len(pieces)} objects in {_ATTEMPTS} attempts",
+        where=where,
+        remedy="Ask for fewer or smaller objects, a wider field of view, or try another seed.",
+    )
+
+
+def _extent(place: Place, scale: float, count: int, rng: np.random.Generator) -> Extent:
+    crowd = 1.0 + 0.02 * max(count - 5, 0)
+    if place.indoors:
+        return Extent(
+            width=max(float(rng.uniform(5.2, 6.6)) * scale * crowd, 4.9),
+            ahead=max(float(rng.uniform(3.9, 4.6)) * scale * crowd, 3.8),
+            behind=float(rng.uniform(1.7, 2.3)) * max(scale, 1.0),
+            height=float(rng.uniform(2.85, 3.4)) * min(max(scale, 0.97), 1.15),
+        )
+    return Extent(
+        width=float(rng.uniform(7.0, 9.0)) * scale,
+        ahead=float(rng.uniform(4.5, 5.6)) * scale,
+        behind=float(rng.uniform(2.2, 3.2)) * scale,
+        height=float(rng.uniform(2.3, 3.2)),
+    )
+
+
+def _camera(extent: Extent, rng: np.random.Generator) -> Float64:
+    """(4, 4) scene-from-camera pose at eye height, aimed at the middle of the group, slightly downwards."""
+    yaw = float(np.clip(rng.normal(0.0, 0.22), -0.45, 0.45))
+    pitch = math.radians(rng.uniform(7.0, 13.0))
+    eye = float(rng.uniform(1.4, 1.62))
+    reach = 0.65 * extent.ahead
+    x = float(np.clip(rng.normal(0.0, 0.2) - reach * math.sin(yaw), -extent.width / 2 + 1.25, extent.width / 2 - 1.25))
+    forward = np.array([math.sin(yaw) * math.cos(pitch), -math.sin(pitch), -math.cos(yaw) * math.cos(pitch)])
+    right = np.array([math.cos(yaw), 0.0, math.sin(yaw)])
+    pose = np.eye(4)
+    pose[:3, 0], pose[:3, 1], pose[:3, 2] = right, np.cross(forward, right), forward
+    pose[:3, 3] = (x, eye, 0.0)
+    return pose
+
+
+def _build_shell(
+    place: Place,
+    reading: PromptReading,
+    extent: Extent,
+    pose: Float64,
+    mood: Mood,
+    book: MaterialBook,
+    rng: np.random.Generator,
+) -> Shell:
+    panorama = outdoor_panorama(
+        rng,
+        zenith=np.array(mood.zenith),
+        horizon=np.array(mood.horizon),
+        ground=np.array(mood.ground),
+        night=mood.night,
+    )
+    floor = _asked(book, rng, reading.floor, place.floors)
+    walls = _asked(book, rng, reading.walls, place.walls)
+    if not place.indoors:
+        bed = book.surface(str(rng.choice(["grass", "tiles", "gravel"]))) if rng.random() < 0.45 else None
+        coping = book.surface(str(rng.choice(["stone", "concrete", "marble"])))
+        return build_courtyard(
+            rng, book, extent, ground=floor, walls=walls, coping=coping, panorama=panorama, rug_like_bed=bed
+        )
+    has_accent = reading.walls == SurfaceRequest() and rng.random() < 0.35
+    trim_colour = str(rng.choice(["white", "white", "cream", "oak", "charcoal"]))
+    trim = book.surface("wood" if trim_colour == "oak" else "painted", trim_colour)
+    window_walls = (("left",), ("right",), ("ahead",), ("ahead", "left"), ("ahead", "right"), ("left", "right"))
+    style = RoomStyle(
+        floor=floor,
+        walls=walls,
+        accent_wall=book.surface(str(rng.choice(["brick", "wallpaper", "plaster", "planks"]))) if has_accent else walls,
+        ceiling=book.surface("plaster", str(rng.choice(["white", "cream"]))),
+        trim=trim,
+        window_walls=window_walls[int(rng.integers(len(window_walls)))],
+        rug=_rug(book, rng, reading),
+        pictures=int(rng.integers(0, 4)),
+        ceiling_style=str(rng.choice(["flat", "flat", "beams"])),
+        wainscot=trim if rng.random() < 0.2 else None,
+    )
+    sight = (pose[:3, 3], pose[:3, 2])
+    return build_room(rng, book, extent, style, panorama, glow=mood.ceiling, sight=sight)
+
+
+def _asked(book: MaterialBook, rng: np.random.Generator, request: SurfaceRequest, usual: Sequence[str]) -> Surface:
+    """The prompt's material and colour for a surface, or one that is usual for the place."""
+    usual_kind = str(rng.choice(usual))
+    kind = request.material if request.material in RECIPES else usual_kind
+    kind = "planks" if kind == "wood" else kind
+    colour = request.colour
+    if colour is None and kind == "painted":
+        colour = str(rng.choice(WALL_COLOURS))
+    return book.surface(kind, colour)
+
+
+def _rug(book: MaterialBook, rng: np.random.Generator, reading: PromptReading) -> Surface | None:
+    if reading.rug is None and rng.random() < 0.45:
+        return None
+    colour = reading.rug.colour if reading.rug is not None else None
+    ground = None if colour is None else np.asarray(PALETTE[colour], dtype=np.float32)
+    return book.picture("rug", rug_picture(rng, ground))
+
+
+def _instances(pieces: Sequence[Piece], wishes: Sequence[str], layout: _Layout) -> tuple[SceneInstance, ...]:
+    ids = {index: number + 1 for number, index in enumerate(layout.order)}
+    instances = []
+    for index in layout.order:
+        placement = layout.placements[index]
+        words = f"{pieces[index].looks} {wishes[index]}".strip()
+        instances.append(
+            SceneInstance(
+                instance_id=ids[index],
+                family=pieces[index].family,
+                name=words,
+                mesh=pieces[index].mesh,
+                scene_from_object=placement.matrix(),
+                support=ids.get(placement.support, 0),
+            )
+        )
+    return tuple(instances)
+
+
+def _meter(
+    shell: Shell,
+    extent: Extent,
+    instances: Sequence[SceneInstance],
+    book: MaterialBook,
+    mood: Mood,
+    sun: SunLight | None,
+    sky: SkyLight,
+    lights: Sequence[AreaLight],
+    indoors: bool,
+) -> MeterScene:
+    """The scene as the exposure meter sees it: each triangle has its material's mean albedo."""
+    objects = merged([transformed(i.mesh, i.scene_from_object) for i in instances])
+    albedo = np.array([_mean_albedo(material.texture.image) for material in book.materials])
+    return MeterScene(
+        extent=extent,
+        indoors=indoors,
+        floor=albedo[shell.floor.material],
+        walls=albedo[shell.walls.material],
+        ceiling=albedo[shell.ceiling.material],
+        sky_colour=np.asarray(mood.horizon),
+        objects=objects,
+        albedo=albedo[objects.material],
+        sun=sun,
+        sky=sky,
+        lights=lights,
+    )
+
+
+def _mean_albedo(image: np.ndarray) -> Float64:
+    return ((image[::8, ::8].reshape(-1, 3) / 255.0) ** 2.2).mean(axis=0)

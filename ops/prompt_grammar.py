@@ -147,7 +147,7 @@ _MATERIALS = {
     "painted": "painted, lacquered, plastic",
     "concrete": "concrete, cement",
     "tiles": "tiled, tile",
-    "planks": "plank, floorboard",
+    "planks": "plank, floorboard, boarded",
     "parquet": "parquet, herringbone",
     "carpet": "carpeted",
     "grass": "grassy, grass",
@@ -159,10 +159,9 @@ _MATERIALS = {
 }
 
 _COLOUR_WORDS = {
-    "gray": "grey", "dark": "charcoal", "crimson": "red", "scarlet": "red", "maroon": "burgundy", "ivory": "cream",
-    "tan": "beige", "emerald": "green", "aqua": "turquoise", "violet": "purple", "golden": "gold", "amber": "mustard",
+    "gray": "grey", "dark": "charcoal", "crimson": "red", "scarlet": "red", "maroon": "burgundy",     "tan": "beige", "emerald": "green", "aqua": "turquoise", "violet": "purple", "golden": "gold", "amber": "mustard",
     "rose coloured": "pink", "light blue": "sky blue", "dark blue": "navy", "indigo": "navy", "lilac": "lavender",
-    "oaken": "oak", "silvery": "silver", "mint": "sage", "ochre": "mustard", "coral": "terracotta", "cyan": "turquoise",
+    "oaken": "oak", "silvery": "silver", "mint": "sage", "coral": "terracotta", "cyan": "turquoise",
 }  # fmt: skip
 
 _SIZES = {
@@ -176,9 +175,39 @@ _COUNTS = {
     "dozen": 10,
 }  # fmt: skip
 
+_SURFACE_NOUNS = {
+    "tiles": ("floor", "tiles"), "floor tiles": ("floor", "tiles"), "floorboards": ("floor", "planks"),
+    "planks": ("floor", "planks"), "parquet floor": ("floor", "parquet"), "cobblestones": ("floor", "flagstones"),
+    "flagstones": ("floor", "flagstones"), "cobbles": ("floor", "flagstones"), "paving stones": ("floor", "flagstones"),
+    "bricks": ("walls", "brick"), "brickwork": ("walls", "brick"), "wall paper": ("walls", "wallpaper"),
+}  # fmt: skip
+"""Materials named as nouns, and the surface of a place that they cover."""
+
 _SURFACES = {"walls": "wall, walls", "floor": "floor, floors, flooring, paving, ground", "rug": "rug, carpet, mat"}
 
-_JOINING = frozenset("of the in at on by with and to its this that is are there scene view photo picture".split())
+_JOINING = frozenset(
+    [
+        "of",
+        "the",
+        "in",
+        "at",
+        "on",
+        "by",
+        "with",
+        "and",
+        "to",
+        "its",
+        "this",
+        "that",
+        "is",
+        "are",
+        "there",
+        "scene",
+        "view",
+        "photo",
+        "picture",
+    ]
+)
 _BREAKS = frozenset([",", ".", ";", ":"])
 _UNCOUNTED_PLURALS = frozenset(["books", "vase", "fruit_bowl", "bottles", "candles", "rocks", "toolbox", "bookshelf"])
 
@@ -253,7 +282,8 @@ class _Reader:
             if self._colours:
                 self._surfaces.setdefault("walls", SurfaceRequest(self._colours[-1], self._material))
         elif not self._absent:
-            self._surfaces[value] = SurfaceRequest(self._colours[-1] if self._colours else None, self._material)
+            surface, material = _SURFACE_NOUNS.get(value, (value, self._material))
+            self._surfaces[surface] = SurfaceRequest(self._colours[-1] if self._colours else None, material)
         self._understood += self._waiting
         self._forget()
 
@@ -347,6 +377,8 @@ def _build_lexicon() -> dict[str, tuple[str, object]]:
     for value, phrases in _SURFACES.items():
         for phrase in phrases.split(", "):
             lexicon[phrase] = ("surface", value)
+    for phrase in _SURFACE_NOUNS:
+        lexicon[phrase] = ("surface", phrase)
     for name in PALETTE:
         lexicon.setdefault(name, ("colour", name))
     for word, name in _COLOUR_WORDS.items():

@@ -557,8 +557,8 @@ def _texels_per_metre(soup: _Soup, texture_size: Int32) -> Float64:
     world = np.linalg.norm(np.cross(b - a, c - a), axis=1)
     texel = soup.uv.astype(np.float64) * texture_size[:, None]
     (u1, v1), (u2, v2) = (texel[:, 1] - texel[:, 0]).T, (texel[:, 2] - texel[:, 0]).T
-    ratio = np.maximum(np.abs(u1 * v2 - u2 * v1), 1e-12) / np.maximum(world, 1e-12)
-    return np.sqrt(ratio).astype(np.float64)
+    texel_area: Float64 = np.abs(u1 * v2 - u2 * v1)
+    return np.sqrt(np.maximum(texel_area, 1e-12) / np.maximum(world, 1e-12))
 
 
 def _tangents(direction: Float64) -> Float64:

@@ -205,11 +205,14 @@ def footprint_lod(scene: SceneArrays, face: int, t: float, pixel: float, slant: 
 
 @wp.func
 def edge_integral(a: wp.vec3, b: wp.vec3) -> wp.vec3:
-    normal = wp.cross(a, b)
-    sine = wp.length(normal)
-    if sine < 1.0e-7:
-        return wp.vec3(0.0, 0.0, 0.0)
-    return normal * (wp.atan2(sine, wp.dot(a, b)) / sine)
+    """cross(a, b) × angle / sin(angle) of two unit vectors; the quotient from a rational function of the
+    cosine, fitted by least squares over 0..1 (largest relative error 1.3e-6); below 0, angles are supplementary."""
+    cosine = wp.dot(a, b)
+    y = wp.abs(cosine)
+    quotient = (5.44804462 + (3.13299277 + 0.08966372 * y) * y) / (3.46833738 + (4.20235516 + y) * y)
+    if cosine < 0.0:
+        quotient = PI / wp.sqrt(wp.max(1.0 - cosine * cosine, 1.0e-7)) - quotient
+    return wp.cross(a, b) * quotient
 
 
 @wp.func
@@ -358,17 +361,19 @@ def trace_geometry(
 def chosen_light(scene: SceneArrays, point: wp.vec3, normal: wp.vec3, draw: float) -> int:
     """Area light drawn in proportion to what it would give unblocked; -1 where none gives anything."""
     total = wp.float32(0.0)
-    for light in range(scene.light_centre.shape[0]):
-        total += area_irradiance(scene, light, point, normal) * luminance(scene.light_radiance[light])
-    if total <= 0.0:
-        return -1
-    rest = draw * total
     chosen = wp.int32(-1)
+    rest = wp.float32(draw)
     for light in range(scene.light_centre.shape[0]):
         weight = area_irradiance(scene, light, point, normal) * luminance(scene.light_radiance[light])
-        if weight > 0.0 and (chosen < 0 or rest > 0.0):
-            chosen = light
-        rest -= weight
+        if weight > 0.0:
+            # What is left of the draw after each decision is again uniform, and stays as stratified as it was.
+            total += weight
+            share = weight / total
+            if rest < share:
+                chosen = light
+                rest = rest / share
+            else:
+                rest = (rest - share) / (1.0 - share)
     return chosen
 
 
@@ -609,8 +614,11 @@ def shade(
                 total += colour
             else:
                 lighting = centre_lighting
-                if hit.face != centre.face:
-                    point = camera.origin + hit.t * direction
+                point = camera.origin + hit.t * direction
+                if not (
+                    same_surface(scene, camera, hit.face, point, hit.t, centre.face, column, row, centre.t)
+                    and material == scene.face_material[centre.face]
+                ):
                     light_share = nearest_visibility(scene, camera, depth, face, visibility, row, column, hit, point)
                     normal = shading_normal(scene, hit.face, hit.u, hit.v, direction)
                     view = wp.normalize(-direction)

@@ -6,12 +6,13 @@ through a window or over a wall is the dome. Scene frame: y up, metres, floor at
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from .material_pictures import painting, rug
+from .material_pictures import painting
 from .materials import MaterialBook
 from .meshes import Surface, TriangleMesh, bevelled_box, box, merged, picture_box, quad, sphere, transformed, translated
 from .scene_model import Float64, UInt8
@@ -60,7 +61,7 @@ class RoomStyle:
     ceiling: Surface
     trim: Surface
     window_walls: tuple[str, ...]
-    has_rug: bool
+    rug: Surface | None
     pictures: int
     ceiling_style: str
     wainscot: Surface | None = None
@@ -68,14 +69,24 @@ class RoomStyle:
 
 @dataclass(frozen=True, slots=True)
 class Shell:
-    """A place without its objects."""
+    """A place without its objects: triangles, windows, and the surfaces of floor, walls and ceiling."""
 
     mesh: TriangleMesh
     windows: tuple[Window, ...]
+    floor: Surface
+    walls: Surface
+    ceiling: Surface
 
 
 def build_room(
-    rng: np.random.Generator, book: MaterialBook, extent: Extent, style: RoomStyle, panorama: UInt8, glow: float
+    rng: np.random.Generator,
+    book: MaterialBook,
+    extent: Extent,
+    style: RoomStyle,
+    panorama: UInt8,
+    *,
+    glow: float,
+    sight: tuple[Float64, Float64],
 ) -> Shell:
     """Closed room: floor (with a rug laid flush), walls with windows, skirting, pictures, a door and a ceiling.
 
@@ -86,19 +97,21 @@ def build_room(
         style: surfaces and furnishings.
         panorama: view outside, see `material_pictures.outdoor_panorama`.
         glow: emission of the ceiling's lamp panel, 0 for none.
+        sight: origin and direction of the camera's middle ray, which must meet the room and not the world outside.
     """
     parts = [dome(book, panorama)]
-    parts += _floor(rng, book, extent, style)
+    parts += _floor(rng, extent, style)
     parts += _ceiling(book, extent, style, glow)
     windows: list[Window] = []
     for name in _WALLS:
         wall = _wall_frame(name, extent)
         surface = style.accent_wall if name == "ahead" else style.walls
         openings = _windows_in(rng, wall.length, extent.height) if name in style.window_walls else []
+        openings = [opening for opening in openings if not _is_looked_through(wall, opening, sight)]
         parts += _wall(wall, surface, style, openings, extent.height)
         windows += [_window(wall, opening) for opening in openings]
         parts += _joinery(rng, book, wall, style, openings, extent.height, name)
-    return Shell(merged(parts), tuple(windows))
+    return Shell(merged(parts), tuple(windows), style.floor, style.accent_wall, style.ceiling)
 
 
 def build_courtyard(
@@ -148,7 +161,7 @@ def build_courtyard(
                 along = min(max(bay / bays * wall.length, 0.16), wall.length - 0.16)
                 post = bevelled_box((0.3, extent.height, 0.06), 0.012, coping)
                 parts.append(_on_wall(wall, post, along, extent.height / 2, 0.0))
-    return Shell(merged(parts), ())
+    return Shell(merged(parts), (), ground, walls, walls)
 
 
 def dome(book: MaterialBook, panorama: UInt8) -> TriangleMesh:
@@ -222,8 +235,8 @@ def _flat(plane: _Plane, holes: Sequence[Opening], surface: Surface, *, top: flo
     across = np.unique([0.0, plane.length, *(edge for h in holes for edge in (h.left, h.left + h.width))])
     levels = np.unique([0.0, height, *(edge for h in holes for edge in (h.bottom, h.bottom + h.height))])
     parts = []
-    for left, right in zip(across[:-1], across[1:], strict=True):
-        for low, high in zip(levels[:-1], levels[1:], strict=True):
+    for left, right in itertools.pairwise(across):
+        for low, high in itertools.pairwise(levels):
             middle = ((left + right) / 2, (low + high) / 2)
             if any(h.left < middle[0] < h.left + h.width and h.bottom < middle[1] < h.bottom + h.height for h in holes):
                 continue
@@ -264,15 +277,14 @@ def _on_wall(plane: _Plane, mesh: TriangleMesh, along: float, up: float, out: fl
     return transformed(mesh, pose)
 
 
-def _floor(rng: np.random.Generator, book: MaterialBook, extent: Extent, style: RoomStyle) -> list[TriangleMesh]:
+def _floor(rng: np.random.Generator, extent: Extent, style: RoomStyle) -> list[TriangleMesh]:
     plane = _floor_frame(extent)
-    if not style.has_rug:
+    if style.rug is None:
         return _flat(plane, [], style.floor)
     width, depth = float(rng.uniform(2.0, 2.9)), float(rng.uniform(1.5, 2.0))
     left = extent.width / 2 - width / 2 + float(rng.uniform(-0.3, 0.3))
     hole = Opening(left, extent.behind + float(rng.uniform(1.9, 2.5)), width, depth)
-    woven = book.picture("rug", rug(rng))
-    return [*_flat(plane, [hole], style.floor), _inlay(plane, hole, woven, whole_picture=True)]
+    return [*_flat(plane, [hole], style.floor), _inlay(plane, hole, style.rug, whole_picture=True)]
 
 
 def _ceiling(book: MaterialBook, extent: Extent, style: RoomStyle, glow: float) -> list[TriangleMesh]:
@@ -311,6 +323,17 @@ def _windows_in(rng: np.random.Generator, length: float, height: float) -> list[
     return [Opening(0.4 + (index + 0.5) * pitch - width / 2, bottom, width, tall) for index in range(count)]
 
 
+def _is_looked_through(plane: _Plane, opening: Opening, sight: tuple[Float64, Float64]) -> bool:
+    """Whether a ray passes within 0.3 m of an opening."""
+    origin, direction = sight
+    approach = float(direction @ plane.inward)
+    if approach > -1e-6:
+        return False
+    hit = origin + direction * (float((plane.origin - origin) @ plane.inward) / approach) - plane.origin
+    along, up = float(hit @ plane.along) - opening.left, float(hit @ plane.up) - opening.bottom
+    return -0.3 < along < opening.width + 0.3 and -0.3 < up < opening.height + 0.3
+
+
 def _niches(length: float, height: float, bays: int) -> list[Opening]:
     pitch = length / bays
     width = min(0.9, 0.5 * pitch)
@@ -333,7 +356,9 @@ def _wall(
         middle = (hole.left + hole.width / 2, hole.bottom + hole.height / 2)
         for offset in (-1, 1):
             upright = box((0.06, hole.height, 0.05), style.trim)
-            parts.append(_on_wall(plane, upright, middle[0] + offset * (hole.width / 2 - 0.03), middle[1], -depth + 0.05))
+            parts.append(
+                _on_wall(plane, upright, middle[0] + offset * (hole.width / 2 - 0.03), middle[1], -depth + 0.05)
+            )
             rail = box((hole.width, 0.06, 0.05), style.trim)
             parts.append(_on_wall(plane, rail, middle[0], middle[1] + offset * (hole.height / 2 - 0.03), -depth + 0.05))
         parts.append(_on_wall(plane, box((0.035, hole.height, 0.04), style.trim), *middle, -depth + 0.05))
@@ -375,7 +400,9 @@ def _joinery(
         parts += _door(book, plane, style, along)
         taken.append((along - 0.7, along + 0.7))
     if name != "behind":
-        parts += _pictures(rng, book, plane, style, taken, style.pictures if name == "ahead" else min(style.pictures, 2))
+        parts += _pictures(
+            rng, book, plane, style, taken, style.pictures if name == "ahead" else min(style.pictures, 2)
+        )
     return parts
 
 
@@ -388,7 +415,9 @@ def _door(book: MaterialBook, plane: _Plane, style: RoomStyle, along: float) -> 
         panel = bevelled_box((0.6, tall, 0.046), 0.015, leaf_surface)
         parts.append(_on_wall(plane, panel, along, level, 0.0))
     for side in (-1, 1):
-        parts.append(_on_wall(plane, bevelled_box((0.1, 2.16, 0.06), 0.012, style.trim), along + side * 0.48, 1.08, 0.0))
+        parts.append(
+            _on_wall(plane, bevelled_box((0.1, 2.16, 0.06), 0.012, style.trim), along + side * 0.48, 1.08, 0.0)
+        )
     parts.append(_on_wall(plane, bevelled_box((1.06, 0.1, 0.06), 0.012, style.trim), along, 2.1, 0.0))
     handle = sphere(0.028, book.surface("metal", "gold"), segments=14)
     parts.append(_on_wall(plane, handle, along + 0.36, 1.0, 0.03))

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from ..datasets.errors import SceneloomError
 from ..resources.profiles import load_profile
-from .config_commands import config_app
+from .config_commands import app as config_app
 from .scene_commands import scenes_app, view
 from .store_commands import store_app
 

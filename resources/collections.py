@@ -421,7 +421,7 @@ class _PictureReader:
             information = filesystem.info(path)
             size, version = int(information["size"] or 0), _version(information)
             found = self.known.get((url, size, version)) if version else None
-            if found and min(found.width, found.height) >= self.minimum_side:
+            if found and self._within_limits(found):
                 return found
             if size > _LARGEST_FILE:
                 message = f"the file has {size:,} bytes, the limit is {_LARGEST_FILE:,}"
@@ -430,6 +430,10 @@ class _PictureReader:
         except OSError as error:
             raise _RowRefused(RowProblem.MISSING_IMAGE, f"the picture cannot be read ({error})", url) from error
         return self._measure(content, url, version)
+
+    def _within_limits(self, picture: _Picture) -> bool:
+        smallest, pixels = min(picture.width, picture.height), picture.width * picture.height
+        return smallest >= self.minimum_side and pixels <= self.maximum_pixels
 
     def _locate(self, image: str, folder: _Folder) -> tuple[Any, str]:
         if "://" in image:

@@ -18,7 +18,7 @@ from ..datasets.files import sha256_of_file
 from ..datasets.latent_spaces import LatentSpace
 
 if TYPE_CHECKING:
-    import torch
+    from diffusers.models.autoencoders.autoencoder_kl_cosmos import AutoencoderKLCosmos
 
     from .cosmos_streaming import CosmosNetwork
 
@@ -33,8 +33,8 @@ UNKNOWN_LICENCE = "unknown"
 class LatentCodec:
     """A trained `AutoencoderKLCosmos` with the latent space that it gives.
 
-    Frames pass through in groups as long as the temporal stride, with the numbers of one pass over the whole clip, so memory does not
-    grow with a clip's length. One codec may be shared by any number of threads.
+    Frames pass through in groups as long as the temporal stride, with the numbers of one pass over the whole clip, so
+    memory does not grow with a clip's length. One codec may be shared by any number of threads.
     """
 
     def __init__(self, network: CosmosNetwork, space: LatentSpace) -> None:
@@ -65,7 +65,7 @@ class LatentCodec:
 
         folder = weights_folder(weights, revision=revision)
         space = latent_space(weights, revision=revision)
-        model = _read_model(folder, torch.float32)
+        model = _read_model(folder)
         network = CosmosNetwork(model)
         try:
             model.to(device=torch.device(device), dtype=getattr(torch, dtype))
@@ -79,7 +79,8 @@ class LatentCodec:
         """Encodes a clip.
 
         Args:
-            frames: (T, H, W, 3) uint8 sRGB, or T frames (H, W, 3) one after the other; T = 1 + 8k, H and W multiples of 16.
+            frames: (T, H, W, 3) uint8 sRGB, or T frames (H, W, 3) one after the other; T = 1 + 8k, H and W
+                multiples of 16.
 
         Returns:
             (C, t, h, w) float16, normalised as `space` declares.
@@ -210,11 +211,11 @@ def weights_licence(weights: str | Path, *, revision: str | None = None) -> str:
 def latent_space(weights: str | Path, *, revision: str | None = None) -> LatentSpace:
     """The latent space that a model's files declare; the model is not loaded.
 
-    A `latent_space.json` beside the weights decides. Without one, mean and std are the model configuration's, and the scale is
-    the `sigma_data` of the scheduler of the pipeline the model is part of (Cosmos: 0.5), or 1.
+    A `latent_space.json` beside the weights decides. Without one, mean and std are the model configuration's, and the
+    scale is the `sigma_data` of the scheduler of the pipeline that the model is part of (Cosmos: 0.5), or 1.
 
     Raises:
-        EngineError: as `weights_folder`, or the declared space is of other weights.
+        EngineError: as `weights_folder`, the model is of another class, or the declared space of other weights.
         ConfigError: the declared values cannot be a latent space.
     """
     folder = weights_folder(weights, revision=revision)
@@ -229,13 +230,13 @@ def latent_space(weights: str | Path, *, revision: str | None = None) -> LatentS
                 remedy="Put the weights back, or write latent_space.json for these",
             )
         return space
-    config = json.loads((folder / "config.json").read_text())
+    config = _read_config(folder)
     channels = config["latent_channels"]
     return LatentSpace(
         id=_space_id(weights, revision),
         channels=channels,
-        mean=np.reshape(config.get("latents_mean") or np.zeros(channels), (channels, -1)),
-        std=np.reshape(config.get("latents_std") or np.ones(channels), (channels, -1)),
+        mean=np.reshape(np.float32(config["latents_mean"]), (channels, -1)),
+        std=np.reshape(np.float32(config["latents_std"]), (channels, -1)),
         scale=_scheduler_scale(folder),
         temporal_stride=config["temporal_compression_ratio"],
         spatial_stride=config["spatial_compression_ratio"],
@@ -283,16 +284,22 @@ def _hub_snapshot(weights: str, revision: str | None) -> Path:
         ) from error
 
 
-def _read_model(folder: Path, dtype: torch.dtype) -> Any:
-    from diffusers.models.autoencoders.autoencoder_kl_cosmos import AutoencoderKLCosmos
-
-    kind = json.loads((folder / "config.json").read_text()).get("_class_name")
+def _read_config(folder: Path) -> dict[str, Any]:
+    config = json.loads((folder / "config.json").read_text())
+    kind = config.get("_class_name")
     if kind != "AutoencoderKLCosmos":
         raise EngineError(
-            f"the model is a {kind}", where=str(folder / "config.json"), remedy="Give an AutoencoderKLCosmos"
+            f"the model is of class {kind}", where=str(folder / "config.json"), remedy="Give an AutoencoderKLCosmos"
         )
+    return config
+
+
+def _read_model(folder: Path) -> AutoencoderKLCosmos:
+    from diffusers.models.autoencoders.autoencoder_kl_cosmos import AutoencoderKLCosmos
+
     try:
-        model = AutoencoderKLCosmos.from_pretrained(folder, torch_dtype=dtype, local_files_only=True)
+        # Without low_cpu_mem_usage=False diffusers warns where accelerate is not installed.
+        model = AutoencoderKLCosmos.from_pretrained(folder, local_files_only=True, low_cpu_mem_usage=False)
     except (OSError, ValueError, RuntimeError) as error:
         raise EngineError(str(error), where=str(folder), remedy="Download or write the model again") from error
-    return model.eval().requires_grad_(False)
+    return model.float().eval().requires_grad_(False)

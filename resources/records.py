@@ -68,7 +68,9 @@ class KeyChange(_Frozen):
 def key_changes(before: KeyParts, now: KeyParts) -> list[KeyChange]:
     """What changed, as dotted paths into the key parts, sorted; empty when the keys are equal."""
     old, new = _flatten(before.model_dump(mode="json")), _flatten(now.model_dump(mode="json"))
-    paths = sorted(path for path in old.keys() | new.keys() if old.get(path) != new.get(path))
+    # Compared as the text that the key is made of: there 1, 1.0 and true differ, and so do null and absence.
+    before_text, now_text = ({path: canonical_json(value) for path, value in flat.items()} for flat in (old, new))
+    paths = sorted(path for path in old.keys() | new.keys() if before_text.get(path) != now_text.get(path))
     return [KeyChange(part=path, before=old.get(path), now=new.get(path)) for path in paths]
 
 

@@ -16,6 +16,7 @@ unreferenced files, and of two runs that make the same output at once the first 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import socket
@@ -93,6 +94,10 @@ class SceneStore:
         """URL of the collection's table of that name."""
         path = self._root / self.collection / "tables" / f"{name}.parquet"
         return str(path) if self.is_local else self._filesystem.unstrip_protocol(str(path))
+
+    def write_table_file(self, name: str, content: bytes) -> None:
+        """Write a file beside the tables, whole or not at all."""
+        self._write_bytes(self._root / self.collection / "tables" / name, content)
 
     # ---------------------------------------------------------------- records
 
@@ -172,17 +177,37 @@ class SceneStore:
         target = stage_path / directory
         try:
             self._move_into_store(scratch, target)
-            standing = self._standing_record(draft)
+            with self._one_publisher(stage_path):
+                standing = self._standing_record(draft)
+                if standing is None:
+                    self._write_bytes(stage_path / RECORD_NAME, record.model_dump_json(indent=1).encode())
             if standing is not None:
                 self._remove_tree(target)
                 return standing
-            self._write_bytes(stage_path / RECORD_NAME, record.model_dump_json(indent=1).encode())
         except BaseException:
             with contextlib.suppress(OSError):
                 self._remove_tree(target)
             raise
         self.clear_failure(draft.scene, draft.stage)
         return record
+
+    @contextlib.contextmanager
+    def _one_publisher(self, stage_path: PurePosixPath) -> Iterator[None]:
+        """Hold the stage's folder while its record is looked at and replaced, against other runs on a local store.
+
+        Object stores have no such lock: there the later of two records that cross stands, and the files of the
+        earlier one stay until the store is cleaned.
+        """
+        if not self.is_local:
+            yield
+            return
+        folder = os.open(stage_path, os.O_RDONLY)
+        try:
+            with contextlib.suppress(OSError):  # some network file systems have no locks; there it is as in a bucket
+                fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
 
     def _standing_record(self, draft: Record) -> Record | None:
         """A whole output of the same key that somebody else published while ours was being made."""
@@ -210,7 +235,11 @@ class SceneStore:
         with self._reporting(base):
             if self.is_local:
                 return all(_has_size(Path(base / file.path), file.bytes) for file in record.files)
-            return self._filesystem.exists(str(base))
+            sizes = {
+                PurePosixPath(path).relative_to(base).as_posix(): entry["size"]
+                for path, entry in self._filesystem.find(str(base), detail=True).items()
+            }
+            return all(sizes.get(file.path) == file.bytes for file in record.files)
 
     def fetch(self, record: Record, name: str) -> Path:
         """A published file as a local path, its checksum verified (once a process for each file and state).
@@ -230,6 +259,8 @@ class SceneStore:
             try:
                 require_checksum(local, sha256=listed.sha256, size=listed.bytes, where=where)
             except CorruptFileError as error:
+                if not self.is_local:
+                    local.unlink(missing_ok=True)  # what is published in its place may have the same checksum
                 raise CorruptOutputError(error.found, where=where, remedy=error.remedy) from error
             self._local_cache.mark_verified(local, listed.sha256)
         return local
@@ -301,10 +332,15 @@ class SceneStore:
 
     def _write_bytes(self, path: PurePosixPath, content: bytes) -> None:
         with self._reporting(path):
-            if self.is_local:
-                write_bytes_atomically(Path(path), content)
-            else:
+            if not self.is_local:
                 self._filesystem.pipe_file(str(path), content)
+                return
+            # Written in scratch, where a crash's leavings are found, and moved under its name whole.
+            with self.scratch() as scratch:
+                unfinished = scratch / path.name
+                write_bytes_atomically(unfinished, content)
+                Path(path.parent).mkdir(parents=True, exist_ok=True)
+                unfinished.replace(Path(path))
 
     def _remove(self, path: PurePosixPath) -> bool:
         with self._reporting(path):

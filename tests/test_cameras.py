@@ -150,7 +150,7 @@ def test_a_cover_crop_covers_its_target_and_keeps_points_on_their_rays(
     plan = cameras.cover_crop(source, target)
     for side in range(2):
         offset = (plan.top, plan.left)[side]
-        assert 0 <= offset
+        assert offset >= 0
         assert offset + target[side] <= plan.resized[side]
     assert min(plan.resized[0] - target[0], plan.resized[1] - target[1]) == 0
     intrinsics = np.array([100.0, 110.0, source[1] / 2.0, source[0] / 2.0])

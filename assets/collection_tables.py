@@ -1,0 +1,121 @@
+"""The tables of a collection, made from what its scenes published."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pyarrow as pa
+
+from ..datasets.catalog import SceneEntry
+from ..datasets.errors import InputError
+from ..datasets.object_table import SCENEGEN_METADATA, ObjectRow, number_scenes, object_table, to_csv
+from ..datasets.parquet import read_parquet, write_parquet
+from ..datasets.training_index import TRAINING_INDEX_SCHEMA, write_table
+from ..resources.records import Record
+from ..resources.store import SceneStore
+from . import gaussian_shards, scene_objects
+from .catalog import Catalog
+
+SCENEGEN_TABLE = "scenegen_metadata"
+TRAINING_INDEX = "training_index"
+SCENE_NUMBERS = "scene_numbers"
+_READERS = 16
+
+NUMBERS_SCHEMA = pa.schema(
+    [pa.field("scene_name", pa.string(), nullable=False), pa.field("scene_number", pa.string(), nullable=False)],
+    metadata={"format": "sceneloom.scene_numbers/1"},
+)
+"""Seven-digit SceneGen number of every scene that ever had a row: a number is never given to a second scene."""
+
+PROCEDURAL_SCORE = 5.0
+"""Aesthetic score given to procedural meshes, which nobody has scored: SceneGen takes rows from 4.5 on."""
+
+
+def write_scenegen_metadata(catalog: Catalog, store: SceneStore) -> pa.Table:
+    """Write scenegen_metadata.parquet and metadata_scene.csv from the objects of all active scenes."""
+    rows = [row for scene, record in _published(catalog, store, scene_objects.NAME) for row in _objects(store, record)]
+    numbers = number_scenes({row.scene_name for row in rows}, _known_numbers(store))
+    table = object_table(rows, numbers)
+    write_parquet(
+        store.table_url(SCENE_NUMBERS),
+        pa.table({"scene_name": list(numbers), "scene_number": list(numbers.values())}, schema=NUMBERS_SCHEMA),
+        NUMBERS_SCHEMA,
+    )
+    write_parquet(store.table_url(SCENEGEN_TABLE), table, SCENEGEN_METADATA)
+    store.write_table_file("metadata_scene.csv", to_csv(table))
+    return table
+
+
+def write_training_index(catalog: Catalog, store: SceneStore) -> pa.Table:
+    """Write training_index.parquet: one row for each clip in a shard of an active scene."""
+    rows = [
+        row
+        for scene, record in _published(catalog, store, gaussian_shards.NAME)
+        for row in _clips(scene, record)
+    ]
+    table = pa.Table.from_pylist(rows, TRAINING_INDEX_SCHEMA)
+    write_table(store.table_url(TRAINING_INDEX), table)
+    return table
+
+
+def _published(catalog: Catalog, store: SceneStore, stage: str) -> Iterator[tuple[SceneEntry, Record]]:
+    """The active scenes that have an output of the stage, with its record."""
+    scenes = catalog.active()
+    with ThreadPoolExecutor(_READERS) as pool:
+        records = pool.map(lambda scene: store.record(scene.scene_id, stage), scenes)
+        for scene, record in zip(scenes, records, strict=True):
+            if record is not None:
+                yield scene, record
+
+
+def _known_numbers(store: SceneStore) -> dict[str, str]:
+    try:
+        table = read_parquet(store.table_url(SCENE_NUMBERS), NUMBERS_SCHEMA)
+    except InputError:
+        return {}
+    return dict(zip(table["scene_name"].to_pylist(), table["scene_number"].to_pylist(), strict=True))
+
+
+def _objects(store: SceneStore, record: Record) -> Iterator[ObjectRow]:
+    published = json.loads(store.fetch(record, scene_objects.OBJECTS).read_text())
+    digests = {file.path: file.sha256 for file in record.files}
+    for index, item in enumerate(published["objects"]):
+        yield ObjectRow(
+            scene_name=record.scene,
+            object_index=index,
+            instance_id=item["instance_id"],
+            family=item["family"],
+            object_name=item["name"],
+            visible_pixels=item["visible_pixels"],
+            visibility=item["visibility"],
+            mask_box=tuple(item["box"]),
+            size=tuple(item["size"]),
+            camera_from_object=tuple(value for row in item["camera_from_object"] for value in row),
+            translation=tuple(item["scenegen"]["translation"]),
+            rotation=tuple(item["scenegen"]["rotation"]),
+            scale=item["scenegen"]["scale"],
+            sha256=digests[item["obj"]],
+            aesthetic_score=PROCEDURAL_SCORE,
+            captions=(item["name"],),
+        )
+
+
+def _clips(scene: SceneEntry, record: Record) -> Iterator[dict[str, Any]]:
+    """Rows of one shard: what its record says of each clip, and the scene's own row of the catalogue."""
+    shard = f"../scenes/{scene.scene_id}/{record.stage}/{record.directory}/{gaussian_shards.SHARD}"
+    for index, clip in enumerate(record.metadata["clips"]):
+        yield {
+            **clip,
+            "scene_id": scene.scene_id,
+            "shard": shard,
+            "clip_index": index,
+            "split": scene.split,
+            "kind": scene.kind,
+            "prompt": scene.prompt,
+            "licence": scene.licence,
+            "seed": scene.seed,
+            "content_key": record.key,
+        }
