@@ -236,9 +236,7 @@ class ShardReader:
                 remedy=f"Ask for frames 0 to {clip.frames - 1}.",
             )
         distinct = sorted(set(wanted))
-        if not distinct:
-            return np.zeros((0, *self._group["depth"].shape[2:]), np.float16)
-        values = self._load(clip, "depth", lambda: self._group["depth"].oindex[clip.index, distinct])
+        values = self._load(clip, "depth", lambda: self._depth_frames(clip.index, distinct))
         digests = self._load(clip, "depth_sha256", lambda: self._group["depth_sha256"][clip.index])
         for frame, value in zip(distinct, values, strict=True):
             self._require_digest(value, digests[frame].tobytes().hex(), clip, "depth", part=f" of frame {frame}")
@@ -289,6 +287,17 @@ class ShardReader:
         clip = self._clip(scene_id, trajectory)
         values = self._load(clip, name, lambda: self._group[name][clip.index])
         self._require_digest(values, self._digest(clip, name), clip, name)
+        return values
+
+    def _depth_frames(self, index: int, frames: Sequence[int]) -> Float16:
+        """Frames given in ascending order, read in runs: Zarr's fancy indexing takes 20 times as long as slices."""
+        depth = self._group["depth"]
+        values = np.empty((len(frames), *depth.shape[2:]), np.float16)
+        start = 0
+        for stop in range(1, len(frames) + 1):
+            if stop == len(frames) or frames[stop] != frames[stop - 1] + 1:
+                values[start:stop] = depth[index, frames[start] : frames[stop - 1] + 1]
+                start = stop
         return values
 
     def _digest(self, clip: ClipEntry, name: str) -> str:

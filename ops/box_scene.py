@@ -41,6 +41,8 @@ _BEHIND = 1.0
 _BAND_RATIO = 1.35
 """Ratio of depths within one band of a side plane: each has its own texture, as fine as its nearest pixels need."""
 _TEXELS_PER_PIXEL = 1.5
+_DENSITY_OUTSIDE = 0.5
+"""Texture of what the picture does not show, against what it shows where the two meet: half keeps textures small."""
 _LARGEST_TEXTURE = 2048
 
 
@@ -207,39 +209,47 @@ def _patches(box: _Box) -> list[_Patch]:
 
 def _cuts(box: _Box, near: float) -> list[float]:
     """Depths, falling from the back wall to the front wall, at which the side planes are cut into bands."""
-    nearest = _nearest_visible_depth(box)
+    nearest = min(_entry_depths(box).values())
     bands = max(1, int(np.ceil(np.log(box.depth / nearest) / np.log(_BAND_RATIO))))
     return [*np.geomspace(box.depth, nearest, bands + 1), near]
 
 
-def _nearest_visible_depth(box: _Box) -> float:
-    """Least depth of the box that the picture shows, on any of its four side planes."""
+def _entry_depths(box: _Box) -> dict[str, float]:
+    """For each side plane the least depth at which the picture shows it."""
     height, width = box.size
     x, y = box.vanishing
-    planes = (-box.left / x, box.right / (width - x), -box.top / y, box.bottom / (height - y))
-    return float(min(planes)) * box.focal
+    shares = {"left": -box.left / x, "right": box.right / (width - x)}
+    shares |= {"ceiling": -box.top / y, "floor": box.bottom / (height - y)}
+    return {name: box.focal * share for name, share in shares.items()}
 
 
 def _ring(box: _Box, far: float, close: float) -> list[_Patch]:
     """The four side planes between two depths, each upright as seen from inside."""
     length = far - close
     width, height = box.right - box.left, box.bottom - box.top
-    # Pixels per metre where the band is nearest to the camera and in the picture; behind that the same is kept.
-    visible = max(close, _nearest_visible_depth(box))
-    across = box.focal / visible
+    entries = _entry_depths(box)
 
-    def along(distance: float) -> float:
-        return box.focal * distance / visible**2
+    def density(name: str, distance: float) -> tuple[float, float]:
+        """Pixels a metre across and along the plane, where the band is nearest to the camera and in the picture."""
+        depth = max(close, entries[name])
+        share = 1.0 if far > entries[name] * (1 + 1e-9) else _DENSITY_OUTSIDE
+        return share * box.focal / depth, share * box.focal * distance / depth**2
 
-    floor = _texels(length, width, along(box.bottom), across)
-    ceiling = _texels(length, width, along(-box.top), across)
-    left = _texels(height, length, across, along(-box.left))
-    right = _texels(height, length, across, along(box.right))
+    def level(name: str, distance: float) -> tuple[int, int]:
+        across, along = density(name, distance)
+        return _texels(length, width, along, across)
+
+    def upright(name: str, distance: float) -> tuple[int, int]:
+        across, along = density(name, distance)
+        return _texels(height, length, across, along)
+
+    across, down, back = (width, 0.0, 0.0), (0.0, height, 0.0), (0.0, 0.0, length)
+    front = (0.0, 0.0, -length)
     return [
-        _Patch("floor", (box.left, box.bottom, far), (width, 0.0, 0.0), (0.0, 0.0, -length), floor),
-        _Patch("ceiling", (box.left, box.top, close), (width, 0.0, 0.0), (0.0, 0.0, length), ceiling),
-        _Patch("left", (box.left, box.top, close), (0.0, 0.0, length), (0.0, height, 0.0), left),
-        _Patch("right", (box.right, box.top, far), (0.0, 0.0, -length), (0.0, height, 0.0), right),
+        _Patch("floor", (box.left, box.bottom, far), across, front, level("floor", box.bottom)),
+        _Patch("ceiling", (box.left, box.top, close), across, back, level("ceiling", -box.top)),
+        _Patch("left", (box.left, box.top, close), back, down, upright("left", -box.left)),
+        _Patch("right", (box.right, box.top, far), front, down, upright("right", box.right)),
     ]
 
 
