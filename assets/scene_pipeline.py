@@ -143,10 +143,17 @@ class ScenePipeline:
         Returns whether all selected stages are current now. Raises BatchStopped when the reason concerns every scene.
         """
         chosen = set(selected)
+        reported: set[str] = set()
         set_aside: set[str] = set()
+
+        def report_news(event: StageEvent) -> None:
+            if event.outcome != "current" or event.stage not in reported:
+                report(event)
+            reported.add(event.stage)
+
         while True:
             try:
-                return self._run_stages(scene, chosen, report)
+                return self._run_stages(scene, chosen, report_news)
             except _InputWasCorrupt as corrupt:
                 if corrupt.stage not in chosen or corrupt.stage in set_aside:
                     report(corrupt.event)

@@ -129,7 +129,7 @@ class LatentSpace:
             ContractError: not (C, t, h, w), or more latent frames than the normalisation was measured for.
         """
         values, mean, std = self._operands(latents)
-        return (values - mean) * (np.float32(self.scale) / std)
+        return np.asarray((values - mean) * (self.scale / std), dtype=np.float32)
 
     def denormalise(self, latents: ArrayLike) -> Float32:
         """The inverse of `normalise`.
@@ -138,7 +138,7 @@ class LatentSpace:
             ContractError: as `normalise`.
         """
         values, mean, std = self._operands(latents)
-        return values * (std / np.float32(self.scale)) + mean
+        return np.asarray(values * (std / self.scale) + mean, dtype=np.float32)
 
     def _operands(self, latents: ArrayLike) -> tuple[Float32, Float32, Float32]:
         values = np.asarray(latents, dtype=np.float32)

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from PIL import Image
 from sceneloom.datasets.errors import ConfigError
 from sceneloom.datasets.files import write_atomically
@@ -40,7 +40,6 @@ from sceneloom.resources.latent_codec import SHIPPED_WEIGHTS, LatentCodec, weigh
 
 if TYPE_CHECKING:
     import torch
-    from diffusers.models.autoencoders.autoencoder_kl_cosmos import AutoencoderKLCosmos
 
 UInt8 = NDArray[np.uint8]
 Float32 = NDArray[np.float32]
@@ -76,12 +75,12 @@ class Schedule:
     checkpoint_every: int = 500
 
 
-# ---------------------------------------------------------------------------------------------------------------- model
+# ----------------------------------------------------------------------------------------------- model
 
 
-def new_model() -> AutoencoderKLCosmos:
+def new_model() -> Any:
     """The shipped architecture with attention off: its zero output projections are not trained."""
-    from diffusers import AutoencoderKLCosmos
+    from diffusers.models.autoencoders.autoencoder_kl_cosmos import AutoencoderKLCosmos
 
     model = AutoencoderKLCosmos(
         latent_channels=LATENT_CHANNELS,
@@ -114,19 +113,19 @@ def initialise_linear(network: CosmosNetwork, clips: torch.Tensor) -> None:
         _initialise_decoder(network, clips)
 
 
-def _zero(conv: torch.nn.Conv3d) -> None:
+def _zero(conv: Any) -> None:
     conv.weight.zero_()
     if conv.bias is not None:
         conv.bias.zero_()
 
 
-def _identity(conv: torch.nn.Conv3d) -> None:
+def _identity(conv: Any) -> None:
     """Passes each input channel to the output channel of the same number: this frame, this pixel."""
     _zero(conv)
     _tap(conv, conv.kernel_size[0] - 1, conv.kernel_size[1] // 2, conv.kernel_size[2] // 2).fill_diagonal_(1)
 
 
-def _tap(conv: torch.nn.Conv3d, *position: int) -> torch.Tensor:
+def _tap(conv: Any, *position: int) -> torch.Tensor:
     """View (out, in) of the weights at one (frame, row, column) of the kernel."""
     return conv.weight[:, :, position[0], position[1], position[2]]
 
@@ -188,7 +187,7 @@ def _initialise_encoder(network: CosmosNetwork, clips: torch.Tensor) -> None:
     _identity(encoder.conv_out.conv_t)
 
 
-def _pairs_of_signs(conv: torch.nn.Conv3d, energy: torch.Tensor) -> float:
+def _pairs_of_signs(conv: Any, energy: torch.Tensor) -> float:
     """Sends channel c to +c and -c in two halves, of which the last are constant.
 
     SiLU(x) - SiLU(-x) = x, so a layer behind norm and activation can still read the values; the constants keep the
@@ -229,7 +228,7 @@ def _solve_last_layer(network: CosmosNetwork, clips: torch.Tensor, ridge: float 
     """Ridge regression of the patches on what the last spatial convolution sees."""
     import torch
 
-    seen: list[torch.Tensor] = []
+    seen: list[Any] = []
     last = network.model.decoder.conv_out.conv_s
     norm = network.model.decoder.norm_out.norm
     hook = norm.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
@@ -245,11 +244,11 @@ def _solve_last_layer(network: CosmosNetwork, clips: torch.Tensor, ridge: float 
     last.bias.copy_(solution[:, -1])
 
 
-# ---------------------------------------------------------------------------------------------------------------- clips
+# ----------------------------------------------------------------------------------------------- clips
 
 
 def render_clips(cache: Path, counts: dict[str, int], pictures: list[Path]) -> None:
-    """Renders what the cache lacks of `counts[split]` clips a split and kind, in turn, so that training can start early."""
+    """Renders what the cache lacks of `counts[split]` clips a split and kind, turn by turn."""
     for index in range(max(counts.values())):
         for split, count in counts.items():
             for kind in KINDS:
@@ -322,7 +321,7 @@ def clip_paths(cache: Path, split: str, kind: str) -> list[Path]:
     return sorted((cache / split / kind).glob("*.npy"))
 
 
-# ------------------------------------------------------------------------------------------------------------- training
+# -------------------------------------------------------------------------------------------- training
 
 
 class Trainer:
@@ -412,7 +411,8 @@ class Trainer:
         self.step += 1
         decay = min(schedule.ema_decay, self.step / (self.step + 10))
         with torch.no_grad():
-            torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - decay)
+            for average, parameter in zip(self.average, self.parameters, strict=True):
+                average.lerp_(parameter, 1 - decay)
         return loss.item()
 
     def _learning_rate(self) -> float:
@@ -435,7 +435,7 @@ class Trainer:
             crops.append(crop[:: -1 if backwards else 1, :, :: -1 if mirrored else 1])
         return torch.from_numpy(np.stack(crops, axis=1)).float().div_(127.5).sub_(1)
 
-    def averaged_model(self) -> AutoencoderKLCosmos:
+    def averaged_model(self) -> Any:
         """The model with the averaged weights."""
         model = new_model()
         model.load_state_dict(self.network.model.state_dict())
@@ -446,18 +446,20 @@ class Trainer:
 
     def held_out(self, clips: int = 4) -> dict[str, float]:
         """Mean PSNR (dB) of the averaged weights on the first held-out clips of each kind."""
-        codec = LatentCodec(CosmosNetwork(self.averaged_model()), _plain_space(np.zeros(16), np.ones(16)))
+        codec = _raw_codec(self.averaged_model())
         return {
             kind: round(float(np.mean(psnrs(codec, clip_paths(self.cache, "held_out", kind)[:clips]))), 2)
             for kind in KINDS
         }
 
 
-def _plain_space(mean: ArrayLike, std: ArrayLike) -> LatentSpace:
-    return LatentSpace(WEIGHTS_ID, LATENT_CHANNELS, np.float32(mean), np.float32(std), licence="Apache-2.0")
+def _raw_codec(model: Any) -> LatentCodec:
+    """The model with latents as it gives them, not normalised."""
+    zeros, ones = np.zeros(LATENT_CHANNELS, np.float32), np.ones(LATENT_CHANNELS, np.float32)
+    return LatentCodec(CosmosNetwork(model), LatentSpace(WEIGHTS_ID, LATENT_CHANNELS, zeros, ones))
 
 
-# --------------------------------------------------------------------------------------------------------------- export
+# ---------------------------------------------------------------------------------------------- export
 
 
 class Codec(Protocol):
@@ -494,9 +496,9 @@ def export(trainer: Trainer, folder: Path) -> None:
     LOG.info("wrote %s: %s", folder, json.dumps(figures))
 
 
-def _latent_statistics(model: AutoencoderKLCosmos, clips: list[UInt8], count: int = 64) -> tuple[Any, Any]:
+def _latent_statistics(model: Any, clips: list[UInt8], count: int = 64) -> tuple[Any, Any]:
     """Mean and standard deviation (C,) of the latents of up to `count` training clips spread over the list."""
-    codec = LatentCodec(CosmosNetwork(model), _plain_space(np.zeros(16), np.ones(16)))
+    codec = _raw_codec(model)
     chosen = clips[:: max(len(clips) // count, 1)][:count]
     values = np.concatenate([codec.encode(np.array(clip)).reshape(LATENT_CHANNELS, -1) for clip in chosen], axis=1)
     return values.mean(axis=1, dtype=np.float64), values.std(axis=1, dtype=np.float64)
@@ -554,18 +556,18 @@ library_name: diffusers
 ---
 # {id}
 
-A small causal video autoencoder: diffusers' `AutoencoderKLCosmos`, 8×8×8 compression, 16 latent channels, {parameters:.2f} M parameters
-in float16 ({megabytes:.2f} MB), attention off. A clip of 1 + 8k frames gives 1 + k latent frames. `config.json` holds the mean and
-standard deviation of each latent channel; stored latents are (z - mean) / std.
+A small causal video autoencoder: diffusers' `AutoencoderKLCosmos`, 8×8×8 compression, 16 latent channels,
+{parameters:.2f} M parameters in float16 ({megabytes:.2f} MB), attention off. A clip of 1 + 8k frames gives 1 + k latent
+frames. `config.json` holds the mean and standard deviation of each latent channel; stored latents are (z - mean) / std.
 
 It is the default of a pipeline that needs no download and no GPU. It is trained on rendered rooms and gardens and on
 rooms made of pictures, not on video of the world: for photographs in motion take a large autoencoder.
 
 ## Held-out reconstruction
 
-Mean PSNR in dB over clips of {frames} frames at {height}×{width}, uint8 in and out, latents stored as float16. Beside it the best
-linear code of the same size: 16 principal components of the same causal blocks (8×8 in the first frame, 8×8×8 after it), fitted
-on all training clips.
+Mean PSNR in dB over clips of {frames} frames at {height}×{width}, uint8 in and out, latents stored as float16. Beside
+it the best linear code of the same size: 16 principal components of the same causal blocks (8×8 in the first frame,
+8×8×8 after it), fitted on all training clips.
 
 | held out | clips | 16 principal components | this codec | gain | smallest gain of a clip |
 |---|---|---|---|---|---|
@@ -573,14 +575,14 @@ on all training clips.
 
 ## Training
 
-{steps} of {planned} steps, seed {seed}, {procedural} clips of procedural scenes and {image} of image scenes; held-out scenes have
-other seeds, held-out photographs are other pictures. Made by `examples/train_latent_codec.py`.
+{steps} of {planned} steps, seed {seed}, {procedural} clips of procedural scenes and {image} of image scenes; held-out
+scenes have other seeds, held-out photographs are other pictures. Made by `examples/train_latent_codec.py`.
 
 Weights digest: `{digest}`
 """
 
 
-# ----------------------------------------------------------------------------------------------------------- command line
+# ---------------------------------------------------------------------------------------- command line
 
 
 def main() -> None:

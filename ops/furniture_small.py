@@ -24,7 +24,7 @@ from .meshes import (
 
 LAMP_RADIANCE = (9.0, 6.6, 4.0)
 """Linear RGB of a lamp's light at full strength; a scene's mood scales it."""
-SHADE_EMISSION = (0.75, 0.55, 0.32)
+SHADE_EMISSION = (0.46, 0.33, 0.17)
 
 
 def floor_lamp(make: Maker) -> Piece:

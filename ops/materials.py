@@ -212,7 +212,7 @@ def _cells(rng: np.random.Generator, size: int, count: int) -> tuple[np.ndarray,
 
 def _jittered(rng: np.random.Generator, colour: Rgb) -> Rgb:
     """The colour with a little change of lightness and hue, so that no two reds are the same."""
-    values = np.clip(np.asarray(colour) * rng.uniform(0.92, 1.08) + rng.normal(0.0, 0.015, 3), 0.05, 0.95)
+    values = np.clip(np.asarray(colour) * rng.uniform(0.92, 1.08) + rng.normal(0.0, 0.009, 3), 0.05, 0.95)
     return float(values[0]), float(values[1]), float(values[2])
 
 

@@ -114,6 +114,7 @@ class Arrangement:
         rng: source of every candidate.
         clear_distance: least distance, metres, from the camera's plane to any object.
         margin: least gap between objects, metres.
+        leniency: 0 asks that objects are seen well; towards 1 they may stand out of the picture or be hidden.
     """
 
     def __init__(
@@ -125,6 +126,7 @@ class Arrangement:
         *,
         clear_distance: float,
         margin: float = 0.04,
+        leniency: float = 0.0,
     ) -> None:
         self.pieces = pieces
         self.area = area
@@ -132,6 +134,7 @@ class Arrangement:
         self.rng = rng
         self.clear_distance = clear_distance
         self.margin = margin
+        self.leniency = leniency
         self.placed: dict[int, Placement] = {}
         self._halves = [np.diff(bounds(piece.mesh), axis=0)[0] / 2.0 for piece in pieces]
 
@@ -143,10 +146,10 @@ class Arrangement:
             "around": (self._around, self._open),
             "front": (self._in_front, self._open),
             "open": (self._open,),
-            "side": (self._beside, self._open),
+            "side": (self._beside, self._against_walls, self._open),
             "top": (self._on_tops, self._open),
         }[self._rule(index)]
-        for least_seen in (0.72, 0.5):
+        for least_seen in (0.72, 0.5 * (1.0 - self.leniency)):
             for propose in options:
                 if self._choose(index, *propose(index), least_seen=least_seen):
                     return True
@@ -158,7 +161,7 @@ class Arrangement:
     def _choose(self, index: int, boxes: _Boxes, support: np.ndarray, *, least_seen: float) -> bool:
         if len(boxes.yaw) == 0:
             return False
-        most_hidden = 0.75 if self._rule(index) == "around" else 0.55
+        most_hidden = (0.75 if self._rule(index) == "around" else 0.55) + self.leniency
         score = self._score(boxes, least_seen, most_hidden)
         score[self._collides(boxes, support)] = -np.inf
         best = int(np.argmax(score))
@@ -190,6 +193,9 @@ class Arrangement:
         score = 1.2 * seen + 0.25 * self.rng.random(len(seen)) - 0.16 * np.abs(near - 2.2)
         score[(near < self.clear_distance) | (seen < least_seen)] = -np.inf
         middle = rectangle.reshape(-1, 2, 2).mean(axis=1)[:, 0]
+        # Tall things stand to the sides, where they frame the picture and hide little.
+        tall = np.clip(2.0 * boxes.half[:, 1] - 1.0, 0.0, 0.8)
+        score -= tall * np.clip(1.0 - np.abs(middle), 0.0, 1.0) * (near < 3.2)
         weight_x = 0.0
         for other, placement in self.placed.items():
             box = _Boxes(placement.centre[None], self._halves[other][None], np.array([placement.yaw]))

@@ -20,7 +20,6 @@ from __future__ import annotations
 import ctypes.util
 import math
 import os
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,6 +43,7 @@ _LEAST_ALPHA = 0.03
 _NO_DRIVER = b"Could not find or load the NVIDIA CUDA driver"
 
 _load_lock = threading.Lock()
+_initialised = threading.Event()
 
 
 @dataclass(frozen=True, slots=True)
@@ -558,7 +558,8 @@ def _texels_per_metre(soup: _Soup, texture_size: Int32) -> Float64:
     texel = soup.uv.astype(np.float64) * texture_size[:, None]
     (u1, v1), (u2, v2) = (texel[:, 1] - texel[:, 0]).T, (texel[:, 2] - texel[:, 0]).T
     texel_area: Float64 = np.abs(u1 * v2 - u2 * v1)
-    return np.sqrt(np.maximum(texel_area, 1e-12) / np.maximum(world, 1e-12))
+    ratio: Float64 = np.maximum(texel_area, 1e-12) / np.maximum(world, 1e-12)
+    return ratio**0.5
 
 
 def _tangents(direction: Float64) -> Float64:
@@ -594,12 +595,12 @@ def _rays(origins: ArrayLike, directions: ArrayLike) -> tuple[Float32, Float32]:
 
 def _load(device: str) -> tuple[ModuleType, ModuleType, ModuleType]:
     """Warp and the kernels, compiled (or found in Warp's kernel cache) and loaded on the device."""
-    with _load_lock:
-        with _without_driver_notice():
-            import warp as wp
+    with _load_lock, _without_driver_notice():
+        import warp as wp
 
-            wp.config.log_level = wp.LOG_WARNING
-            wp.init()
+        wp.config.log_level = wp.LOG_WARNING
+        wp.init()
+    with _load_lock:
         try:
             wp.get_device(device)
         except (ValueError, RuntimeError) as error:
@@ -621,9 +622,10 @@ def _without_driver_notice() -> Iterator[None]:
 
     It writes straight to file descriptor 2 and knows no switch; whatever else arrives there meanwhile is passed on.
     """
-    if "warp" in sys.modules or ctypes.util.find_library("cuda"):
+    if _initialised.is_set() or ctypes.util.find_library("cuda"):
         yield
         return
+    _initialised.set()
     kept = os.dup(2)
     reader, writer = os.pipe()
     os.dup2(writer, 2)

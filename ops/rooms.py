@@ -125,7 +125,7 @@ def build_courtyard(
     panorama: UInt8,
     rug_like_bed: Surface | None,
 ) -> Shell:
-    """Open court: ground, walls with pilasters, niches and coping, sky above.
+    """Open court: ground, walls (or a hedge) with pilasters, niches and coping, sky above.
 
     Args:
         rng: source of every choice.
@@ -144,7 +144,8 @@ def build_courtyard(
         parts.append(_inlay(_floor_frame(extent), inlay, rug_like_bed))
     thickness = 0.28
     bays = int(rng.integers(3, 6))
-    pilasters, has_niches = rng.random() < 0.6, rng.random() < 0.5
+    masonry = book.materials[walls.material].kind != "foliage"
+    pilasters, has_niches = masonry and rng.random() < 0.6, masonry and rng.random() < 0.5
     for name in _WALLS:
         wall = _wall_frame(name, extent)
         niches = _niches(wall.length, extent.height, bays) if has_niches and name != "behind" else []

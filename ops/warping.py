@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..datasets.errors import EngineError
 from .warping_reference import (
     BORDER_PIXELS,
     SURFACE_SPREAD,
@@ -44,6 +45,9 @@ def reproject(target: View, source: View, *, tolerance: float = DEFAULT_TOLERANC
 
     Returns:
         Reprojection with arrays of the target's size.
+
+    Raises:
+        EngineError: there is no such device.
     """
     wp, kernel = _kernel(device)
     height, width = target.depth.shape
@@ -75,10 +79,17 @@ def reproject(target: View, source: View, *, tolerance: float = DEFAULT_TOLERANC
 
 def _kernel(device: str) -> tuple[Any, Any]:
     """Warp, and the kernel compiled for `device` (once, whatever the number of threads that ask)."""
-    import warp as wp
+    import warp
 
-    # Below this level Warp announces itself, its compilations, and the lack of a GPU.
-    wp.config.log_level = wp.LOG_ERROR
+    wp: Any = warp  # its annotations ask for Device objects where it takes names
+    # Below this level Warp announces itself and its compilations.
+    wp.config.log_level = wp.LOG_WARNING
+    if not wp.is_device_available(device):
+        raise EngineError(
+            f"there is no Warp device {device!r}",
+            where="reprojection",
+            remedy=f"Use one of {', '.join(map(str, wp.get_devices()))}.",
+        )
     with _COMPILING:
         from .warping_kernels import reproject_pixels
 

@@ -18,8 +18,6 @@ from ..datasets.files import sha256_of_file
 from ..datasets.latent_spaces import LatentSpace
 
 if TYPE_CHECKING:
-    from diffusers.models.autoencoders.autoencoder_kl_cosmos import AutoencoderKLCosmos
-
     from .cosmos_streaming import CosmosNetwork
 
 UInt8 = NDArray[np.uint8]
@@ -65,10 +63,9 @@ class LatentCodec:
 
         folder = weights_folder(weights, revision=revision)
         space = latent_space(weights, revision=revision)
-        model = _read_model(folder)
-        network = CosmosNetwork(model)
+        network = CosmosNetwork(_read_model(folder))
         try:
-            model.to(device=torch.device(device), dtype=getattr(torch, dtype))
+            network.model.to(device=torch.device(device), dtype=getattr(torch, dtype))
         except (RuntimeError, AssertionError) as error:
             raise EngineError(
                 f"the device {device!r} cannot be used: {error}", where=str(weights), remedy="Choose the device cpu"
@@ -294,7 +291,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _read_model(folder: Path) -> AutoencoderKLCosmos:
+def _read_model(folder: Path) -> Any:
     from diffusers.models.autoencoders.autoencoder_kl_cosmos import AutoencoderKLCosmos
 
     try:

@@ -64,12 +64,6 @@ def test_the_video_library_s_full_disk_is_a_full_store() -> None:
     assert classify(raised.value) is Reason.STORE_FULL
 
 
-def test_torch_s_own_exhaustion_is_recognised_by_name() -> None:
-    import torch
-
-    assert classify(torch.OutOfMemoryError("CUDA out of memory")) is Reason.OUT_OF_MEMORY
-
-
 def test_an_unknown_exception_takes_the_reason_of_its_cause() -> None:
     def wrapped(cause: Exception) -> Exception:
         try:

@@ -122,7 +122,7 @@ def test_rays_hit_what_the_reference_hits(seed: int, count: int):
 def test_no_ray_slips_between_triangles():
     ball = scenes.sphere_mesh(1.0, 24, 48)
     caster = RayCaster(_triangle_scene(ball.vertices[ball.faces]))
-    origin = np.float32([0.113, -0.271, 0.307])
+    origin = np.array([0.113, -0.271, 0.307], np.float32)
     corners = ball.vertices[ball.faces]
     mix = np.linspace(0, 1, 33, dtype=np.float32)[:, None, None]
     along_edges = (mix * corners[:, 0] + (1 - mix) * corners[:, 1]).reshape(-1, 3)
@@ -181,11 +181,11 @@ def test_a_miss_is_zero_and_a_reach_is_kept():
     assert caster.cast(np.zeros((1, 3)), ahead, max_distance=2.01).face[0] >= 0
 
 
-@settings(deadline=None, max_examples=10)
+@settings(deadline=None, max_examples=5)
 @given(st.integers(0, 10_000))
 def test_distance_to_the_nearest_surface(room: SceneModel, caster: RayCaster, seed: int):
     low, high = caster.bounds
-    points = np.random.default_rng(seed).uniform(low - 1, high + 1, (6, 3))
+    points = np.random.default_rng(seed).uniform(low - 1, high + 1, (4, 3))
     expected = raycast_reference.closest_distances(raycast_reference.world_triangles(room), points)
     np.testing.assert_allclose(caster.closest_distance(points), expected, rtol=1e-4, atol=1e-5)
 

@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import warp as wp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike
+from sceneloom.datasets.errors import EngineError
 from sceneloom.ops.warping import Reprojection, ReprojectionState, View, reproject
 from sceneloom.ops.warping_reference import reproject_reference
 
@@ -74,11 +76,25 @@ def test_kernel_agrees_with_its_definition(seed: int) -> None:
     assert_agree(reproject(target, source), reproject_reference(target, source, tolerance=0.05))
 
 
-@pytest.mark.parametrize("warp", [reproject, lambda t, s: reproject_reference(t, s, tolerance=0.05)])
-def test_a_plane_is_seen_alike_by_both_cameras(warp: Callable[[View, View], Reprojection]) -> None:
+def test_kernel_agrees_with_its_definition_on_a_gpu() -> None:
+    if not wp.is_cuda_available():
+        pytest.skip("no CUDA device")
+    target = bumpy_view(1, np.eye(4, dtype=np.float32))
+    source = bumpy_view(2, pose((0.31, -0.17, 0.23), (0.2, 1, 0.1), 0.13))
+    assert_agree(reproject(target, source, device="cuda:0"), reproject_reference(target, source, tolerance=0.05))
+
+
+def test_an_unknown_device_is_named() -> None:
+    view = plane_view(np.eye(4, dtype=np.float32))
+    with pytest.raises(EngineError, match="cuda:99"):
+        reproject(view, view, device="cuda:99")
+
+
+@pytest.mark.parametrize("warp_frame", [reproject, lambda t, s: reproject_reference(t, s, tolerance=0.05)])
+def test_a_plane_is_seen_alike_by_both_cameras(warp_frame: Callable[[View, View], Reprojection]) -> None:
     target = plane_view(np.eye(4, dtype=np.float32))
     source = plane_view(pose((0.4, -0.1, 0.3), (0.2, 1, 0.1), 0.1))
-    seen = warp(target, source)
+    seen = warp_frame(target, source)
     covisible = seen.covisible
     assert covisible.mean() > 0.6
     assert set(np.unique(seen.state)) == {ReprojectionState.OUT_OF_VIEW, ReprojectionState.COVISIBLE}
