@@ -141,15 +141,6 @@ STAGE = Stage(
     make=make,
     settings=settings,
     engine=engine,
-    sources=(
-        "assets/camera_paths.py",
-        "datasets/camera_*.py",
-        "datasets/colmap_files.py",
-        "ops/cameras.py",
-        "ops/clearance.py",
-        "ops/raycast*.py",
-        "ops/trajectories.py",
-    ),
     checks={
         "c2w": "Camera-to-world poses are rigid, in OpenCV axes, the first is the conditioning camera.",
         "intrinsics": "Intrinsics are finite, in pixels of the clips.",

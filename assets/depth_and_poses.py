@@ -138,13 +138,7 @@ STAGE = Stage(
     make=make,
     settings=settings,
     engine=engine,
-    sources=(
-        "assets/depth_and_poses.py",
-        "datasets/camera_conventions.py",
-        "ops/alignment.py",
-        "ops/cameras.py",
-        "ops/raycast*.py",
-    ),
+    sources=("resources/embedded_engines.py:GroundTruthDepthAndPoses",),
     checks={
         "depth": "Depth is finite float16 z-depth, 0 where invalid.",
         "c2w": "Commanded poses are rigid, in OpenCV axes.",

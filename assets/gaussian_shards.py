@@ -129,5 +129,4 @@ STAGE = Stage(
     make=make,
     settings=settings,
     engine=engine,
-    sources=("assets/gaussian_shards.py", "datasets/shards.py", "datasets/tensors.py"),
 )

@@ -109,12 +109,5 @@ STAGE = Stage(
     make=make,
     settings=settings,
     engine=engine,
-    sources=(
-        "assets/quality_report.py",
-        "datasets/video.py",
-        "ops/quality.py",
-        "ops/warping.py",
-        "ops/warping_kernels.py",
-    ),
     checks={VERDICT_CHECK: "Every clip keeps the profile's quality thresholds; a clip that does not enters no shard."},
 )

@@ -124,11 +124,5 @@ STAGE = Stage(
     make=make,
     settings=settings,
     engine=engine,
-    sources=(
-        "assets/scene_objects.py",
-        "ops/object_export.py",
-        "ops/object_poses.py",
-        "ops/raycast*.py",
-    ),
     checks={"instance_mask": "Instance ids are uint16, 0 for the background, objects from 1."},
 )

@@ -68,5 +68,4 @@ STAGE = Stage(
     make=make,
     settings=settings,
     engine=engine,
-    sources=("assets/scene_preview.py", "assets/rerun_preview.py"),
 )

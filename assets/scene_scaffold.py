@@ -101,13 +101,7 @@ STAGE = Stage(
     make=make,
     settings=settings,
     engine=engine,
-    sources=(
-        "assets/scene_scaffold.py",
-        "ops/box_scene.py",
-        "ops/raycast*.py",
-        "ops/scene_geometry_file.py",
-        "ops/vanishing_point.py",
-    ),
+    sources=("resources/embedded_engines.py:GroundTruthScaffold", "resources/embedded_engines.py:TourIntoPictureScaffold"),
     checks={
         "depth": "Depth is finite z-depth, 0 where invalid.",
         "intrinsics": "Intrinsics are finite, in pixels.",

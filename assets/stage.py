@@ -93,13 +93,14 @@ class Stage:
     Attributes:
         name: also the asset key.
         inputs: names of the earlier stages whose outputs it reads.
-        code_version: bumped by hand whenever the code of `sources` changes what is made.
+        code_version: bumped by hand whenever the code that `make`, or one of `sources`, uses changes what is made.
         description: for the asset's page.
         kinds: for the asset's page, e.g. {"mp4", "torch"}.
         make: makes the output in `context.scratch`; raises on failure.
         settings: the slice of the profile that the output depends on, for this scene.
         engine: identity of the engine that does the heavy work for this scene.
-        sources: modules below the package whose code decides what is made, e.g. "ops/raycast.py".
+        sources: engine classes whose code decides what is made, e.g. "resources/embedded_engines.py:RaycastVideo". What
+            `make` itself uses follows from its imports.
         checks: what its output is held to, by the contract's name, with a description; each is an asset check.
     """
 
@@ -111,5 +112,5 @@ class Stage:
     make: Callable[[StageContext], Made]
     settings: Callable[[Profile, SceneEntry], dict[str, Any]]
     engine: Callable[[Engines, SceneEntry], EngineIdentity]
-    sources: tuple[str, ...]
+    sources: tuple[str, ...] = ()
     checks: Mapping[str, str] = field(default_factory=dict)

@@ -113,16 +113,7 @@ STAGE = Stage(
     make=make,
     settings=settings,
     engine=engine,
-    sources=(
-        "assets/frame_stream.py",
-        "assets/video_latents.py",
-        "datasets/latent_spaces.py",
-        "datasets/video.py",
-        "ops/raycast*.py",
-        "ops/texture_pyramid.py",
-        "resources/cosmos_streaming.py",
-        "resources/latent_codec.py",
-    ),
+    sources=("resources/embedded_engines.py:RaycastVideo", "resources/latent_codec.py:LatentCodec"),
     checks={
         "rgb": "Frames are uint8 sRGB at the profile's size.",
         "latents": "Latents are finite float16 of the latent space's shape.",

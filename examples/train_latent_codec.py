@@ -131,7 +131,7 @@ def _tap(conv: Any, *position: int) -> torch.Tensor:
 
 
 def _components(rows: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and the leading `count` components of (N, D) rows, each scaled so that its variance becomes its square root."""
+    """Mean and the leading components of (N, D) rows, scaled so that each variance becomes its square root."""
     import torch
 
     mean = rows.mean(0)

@@ -67,7 +67,7 @@ def tree(make: Maker) -> Piece:
         reach = make.between(0.2, 0.42)
         centre = top + np.array([reach * np.sin(angle), make.between(0.05, 0.45), reach * np.cos(angle)])
         parts.append(tube([top - [0, 0.1, 0], (top + centre) / 2, centre], (0.03, 0.02, 0.01), bark, segments=8))
-        parts += _crown(make, crown, green, centre, make.between(0.26, 0.38), leaves=240)
+        parts += _crown(make, crown, green, centre, make.between(0.26, 0.38), leaves=170)
     return make.piece(parts)
 
 
@@ -89,7 +89,7 @@ def shrub(make: Maker) -> Piece:
     sizes = [radius * 1.35] if style == "ball" else [radius * 1.2, radius * 0.9, radius * 0.6]
     y = base
     for size in sizes:
-        parts += _crown(make, crown, green, np.array([0.0, y + size * 0.9, 0.0]), size, leaves=220)
+        parts += _crown(make, crown, green, np.array([0.0, y + size * 0.9, 0.0]), size, leaves=190)
         y += size * 1.75
     return make.piece(parts)
 

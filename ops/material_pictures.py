@@ -15,29 +15,40 @@ def outdoor_panorama(
 
     Row 0 looks straight up; the horizon is the middle row. The colours are (3,) sRGB 0..1.
     """
-    size, rows = 1024, 512
-    elevation = np.linspace(1.0, -1.0, rows, dtype=np.float32)[:, None]
-    sky_share = np.clip(elevation, 0.0, 1.0) ** 0.55
-    image = _mix(horizon, zenith, np.broadcast_to(sky_share, (rows, size)))
-    clouds = noise(rng, size, exponent=1.55, stretch=(1.0, 2.6))[:rows]
-    if night:
-        stars = (rng.random((rows, size)) > 0.9988) * rng.random((rows, size))
-        image = np.clip(image + (stars * (elevation > 0.08))[..., None].astype(np.float32), 0.0, 1.0)
-        cover = 0.25
-    else:
-        cover = float(rng.uniform(0.35, 0.8))
-    share = cover * np.clip(1.3 * clouds + 0.1, 0.0, 1.0) * np.clip(elevation * 5.0, 0.0, 1.0)
-    image = _paint(image, np.clip(horizon * 1.08 + 0.03, 0.0, 0.97), share)
-    for depth, (height, tone) in enumerate([(0.10, 0.55), (0.065, 0.3), (0.05, 0.0)]):
-        ridge = height * (0.6 + 0.35 * _ridge(rng, size, rough=1.4 - 0.35 * depth))
-        colour = ground * (0.75 - 0.12 * depth) * (1 - tone) + horizon * tone
-        leaves = 1.0 + (0.05 + 0.06 * depth) * noise(rng, size, exponent=0.7)[:rows]
-        image = _paint(image, colour * leaves[..., None], np.clip((ridge - elevation) * rows / 4.0 + 0.5, 0.0, 1.0))
-    meadow = 1.0 + 0.10 * noise(rng, size, exponent=0.8, stretch=(3.0, 1.0))[:rows]
-    near = np.clip(-elevation * 6.0, 0.0, 1.0)
-    grass = (ground * meadow[..., None]) * (0.85 + 0.25 * near[..., None])
-    image = _paint(image, grass, np.broadcast_to(np.clip(0.5 - elevation * rows / 6.0, 0.0, 1.0), (rows, size)))
+    size, rows, horizon_row = 1024, 512, 256
+    elevation = (1.0 - (np.arange(rows, dtype=np.float32) + 0.5) / horizon_row)[:, None]  # 1 up, 0 level, -1 down
+    image = np.empty((rows, size, 3), dtype=np.float32)
+    image[:horizon_row] = _sky(rng, elevation[:horizon_row], zenith, horizon, night=night)
+    grain = np.tile(noise(rng, 512, exponent=0.7), (1, 2))
+    # The hills rise a quarter of the way to the zenith at most; only those rows are painted.
+    band = slice(horizon_row - 64, horizon_row)
+    for depth, (height, haze) in enumerate([(0.10, 0.55), (0.065, 0.3), (0.05, 0.0)]):
+        ridge = np.clip(height * (0.6 + 0.35 * _ridge(rng, size, rough=1.4 - 0.35 * depth)), 0.0, 0.24)
+        colour = ground * (0.75 - 0.12 * depth) * (1.0 - haze) + horizon * haze
+        leaves = 1.0 + (0.05 + 0.06 * depth) * np.roll(grain[band], 300 * depth, axis=1)
+        share = np.clip((ridge - elevation[band]) * rows / 4.0 + 0.5, 0.0, 1.0)
+        image[band] = _paint(image[band], colour.astype(np.float32) * leaves[..., None], share)
+    below = elevation[horizon_row:]
+    meadow = 0.85 + 0.25 * np.clip(-6.0 * below, 0.0, 1.0) + 0.09 * grain[horizon_row:]
+    image[horizon_row:] = ground.astype(np.float32) * meadow[..., None]
     return (np.clip(image, 0.01, 0.985) * 255.0 + 0.5).astype(np.uint8)
+
+
+def _sky(
+    rng: np.random.Generator, elevation: Float32, zenith: np.ndarray, horizon: np.ndarray, *, night: bool
+) -> Float32:
+    """(R, 1024, 3) sky over (R, 1) elevations: a gradient with clouds, and stars by night."""
+    rows, size = len(elevation), 1024
+    share = np.broadcast_to(elevation**0.55, (rows, size))
+    image = _mix(horizon.astype(np.float32), zenith.astype(np.float32), share)
+    if night:
+        stars = (rng.random((rows, size)) > 0.9988) * rng.random((rows, size)) * (elevation > 0.08)
+        image = image + stars[..., None].astype(np.float32)
+    cover = 0.25 if night else float(rng.uniform(0.35, 0.8))
+    clouds = np.repeat(noise(rng, 512, exponent=1.55, stretch=(1.0, 2.6))[:rows], 2, axis=1)
+    clouds = 0.5 * (clouds + np.roll(clouds, 1, axis=1))
+    share = cover * np.clip(1.3 * clouds + 0.1, 0.0, 1.0) * np.clip(elevation * 5.0, 0.0, 1.0)
+    return _paint(image, np.clip(horizon * 1.08 + 0.03, 0.0, 0.97).astype(np.float32), share)
 
 
 def painting(rng: np.random.Generator) -> UInt8:
@@ -87,7 +98,7 @@ def screen_picture(rng: np.random.Generator) -> UInt8:
 
 
 def rug_picture(rng: np.random.Generator, ground: Float32 | None = None) -> UInt8:
-    """(256, 384, 3) uint8 carpet with borders and a repeated medallion, on a `ground` colour (3,) sRGB 0..1 if given."""
+    """(256, 384, 3) uint8 carpet with borders and a repeated motif, on a (3,) `ground` sRGB 0..1 if given."""
     rows, columns = 256, 384
     names = rng.choice(FABRIC_COLOURS, 4, replace=False)
     drawn, border, line, motif = (np.asarray(PALETTE[str(name)], dtype=np.float32) for name in names)

@@ -60,6 +60,8 @@ _AT_MOST_ONE = frozenset(
         "easel",
     )
 )
+_SETS = frozenset(("chair", "stool"))
+"""Families that are bought by the set: those added to a place look alike."""
 _ATTEMPTS = 7
 
 
@@ -188,9 +190,13 @@ def _complete(reading: PromptReading, place: Place, mood: Mood, rng: np.random.G
         if count >= min(total, MAXIMUM_OBJECTS):
             break
         blocked = family in named or family in reading.excluded or (family in _NEEDS_TOP and not has_top)
-        if blocked or (present[family] and family in _AT_MOST_ONE):
+        if blocked or present[family] >= (1 if family in _AT_MOST_ONE else 2 if family not in _SETS else 4):
             continue
-        requests.append(ObjectRequest(family))
+        same = next((i for i, r in enumerate(requests) if r.family == family and family in _SETS), None)
+        if same is None:
+            requests.append(ObjectRequest(family))
+        else:
+            requests[same] = replace(requests[same], count=requests[same].count + 1)
         present[family] += 1
         has_top = has_top or family in _GIVES_TOP
         count += 1

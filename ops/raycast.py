@@ -557,17 +557,16 @@ def _texels_per_metre(soup: _Soup, texture_size: Int32) -> Float64:
     world = np.linalg.norm(np.cross(b - a, c - a), axis=1)
     texel = soup.uv.astype(np.float64) * texture_size[:, None]
     (u1, v1), (u2, v2) = (texel[:, 1] - texel[:, 0]).T, (texel[:, 2] - texel[:, 0]).T
-    texel_area: Float64 = np.abs(u1 * v2 - u2 * v1)
-    ratio: Float64 = np.maximum(texel_area, 1e-12) / np.maximum(world, 1e-12)
-    return ratio**0.5
+    texel_area = np.abs(u1 * v2 - u2 * v1)
+    return np.sqrt(np.maximum(texel_area, 1e-12) / np.maximum(world, 1e-12))
 
 
 def _tangents(direction: Float64) -> Float64:
     """(2, 3) unit vectors at right angles to a unit vector and to each other."""
     helper = np.eye(3)[np.argmin(np.abs(direction))]
-    tangent = np.cross(direction, helper)
+    tangent = np.cross(direction, helper).astype(np.float64)
     tangent /= np.linalg.norm(tangent)
-    return np.stack([tangent, np.cross(direction, tangent)])
+    return np.stack([tangent, np.cross(direction, tangent).astype(np.float64)])
 
 
 def _vectors(values: ArrayLike, what: str) -> Float32:

@@ -80,10 +80,9 @@ def test_a_store_error_tells_a_full_store_from_one_that_is_gone() -> None:
     full = StoreError("No space left on device", where="/store", remedy="Make room.")
     full.errno = errno.ENOSPC
     assert classify(full) is Reason.STORE_FULL
-    try:
+    with pytest.raises(StoreError) as raised:
         raise StoreError("cannot write", where="/store", remedy="Make room.") from OSError(errno.ENOSPC, "no space")
-    except StoreError as error:
-        assert classify(error) is Reason.STORE_FULL
+    assert classify(raised.value) is Reason.STORE_FULL
 
 
 def test_every_reason_has_a_rule_and_its_word_is_stable() -> None:

@@ -74,5 +74,5 @@ def test_what_was_published_passes_and_anything_else_says_what_is_wrong(tmp_path
     with pytest.raises(CorruptFileError, match=f"the file's SHA-256 is .*…, {sha256[:12]}… was published"):
         require_checksum(path, sha256=sha256, size=5, where="room/view/a.npz")
     path.unlink()
-    with pytest.raises(CorruptFileError, match="room/view/a.npz: the file is missing"):
+    with pytest.raises(CorruptFileError, match=r"room/view/a.npz: the file is missing"):
         require_checksum(path, sha256=sha256, size=5, where="room/view/a.npz")

@@ -36,7 +36,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 
 def tiny_model(**configuration: Any) -> Any:
     torch.manual_seed(0)
-    tables = {"latents_mean": [0.1, -0.2, 0.3, 0.0], "latents_std": [0.5, 0.6, 0.7, 0.8]}
+    tables: dict[str, Any] = {"latents_mean": [0.1, -0.2, 0.3, 0.0], "latents_std": [0.5, 0.6, 0.7, 0.8]}
     defaults: dict[str, Any] = {"num_layers": 1, "resolution": 64, "attention_resolutions": (), "latent_channels": 4}
     return AutoencoderKLCosmos(**(defaults | tables | configuration)).eval()
 

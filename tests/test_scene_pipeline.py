@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 from sceneloom.assets.observations import ContractBroken
-from sceneloom.assets.scene_pipeline import BatchStopped, StageEvent, stage_seed
+from sceneloom.assets.scene_pipeline import BatchStopped, Report, StageEvent, stage_seed
 from sceneloom.assets.stage import Made, StageContext
+from sceneloom.datasets.catalog import SceneEntry
 from sceneloom.datasets.errors import ConfigError, ContractError, EngineError, InputError
 from sceneloom.resources.failures import Reason, StageFailed
 from sceneloom.resources.profiles import Profile
@@ -488,7 +489,7 @@ def test_an_impossible_profile_stops_the_batch(profile: Profile) -> None:
     pipeline = toy_pipeline(profile, toy_stages(makes={"numbers": failing(error)}))
     events: list[StageEvent] = []
 
-    with pytest.raises(BatchStopped, match="profile.yaml:4: 17 frames are too few. Ask for 33.") as raised:
+    with pytest.raises(BatchStopped, match=r"profile.yaml:4: 17 frames are too few. Ask for 33.") as raised:
         pipeline.run_scene(SCENE, STAGE_NAMES, events.append)
 
     assert raised.value.attempt.reason == "invalid_config"
@@ -503,11 +504,11 @@ def test_a_stopped_batch_reports_what_ended_and_leaves_the_rest(profile: Profile
     events: list[StageEvent] = []
     scenes = [toy_scene(f"room-{number:02}") for number in range(20)]
 
+    def run_scene(scene: SceneEntry, report: Report) -> bool:
+        return pipeline.run_scene(scene, STAGE_NAMES, report)
+
     with pytest.raises(BatchStopped):
-        for event in LocalSceneMapper(2).map(
-            lambda scene, report: pipeline.run_scene(scene, STAGE_NAMES, report), scenes
-        ):
-            events.append(event)  # noqa: PERF402 - extend would lose what was seen before the exception
+        events.extend(LocalSceneMapper(2).map(run_scene, scenes))
 
     assert {event.failure.reason for event in events if event.failure} == {"store_full"}
     assert len({event.scene for event in events}) <= 3
@@ -548,7 +549,7 @@ def test_a_read_only_store_stops_the_batch_unless_all_is_current(profile: Profil
 
 def test_a_file_in_place_of_the_store_stops_the_batch(profile: Profile) -> None:
     Path(profile.store.url).write_text("not a folder")
-    with pytest.raises(BatchStopped, match="Make .* writable") as raised:
+    with pytest.raises(BatchStopped, match=r"Make .* writable") as raised:
         run(toy_pipeline(profile, toy_stages()), SCENE)
     assert raised.value.attempt.reason == "store_unavailable"
 
@@ -561,7 +562,7 @@ def test_a_store_whose_records_cannot_be_read_stops_the_batch(
 
     pipeline = toy_pipeline(profile, toy_stages())
     monkeypatch.setattr(Path, "read_bytes", refuse)
-    with pytest.raises(BatchStopped, match="record.json: Input/output error") as raised:
+    with pytest.raises(BatchStopped, match=r"record.json: Input/output error") as raised:
         run(pipeline, SCENE)
     assert raised.value.attempt.reason == "store_unavailable"
 
