@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
-from pathlib import Path
 
 import dagster as dg
 
+from ..datasets.errors import CorruptFileError
 from ..resources.records import Record
 from ..resources.store import SceneStore
 from .scene_pipeline import StageEvent
@@ -41,5 +41,9 @@ def stage_metadata(store: SceneStore, event: StageEvent) -> dict[str, dg.Metadat
 def _preview(store: SceneStore, record: Record) -> str | None:
     if not any(file.path == PREVIEW_NAME for file in record.files):
         return None
-    content = Path(store.fetch(record, PREVIEW_NAME)).read_bytes()
+    try:
+        content = store.fetch(record, PREVIEW_NAME).read_bytes()
+    except CorruptFileError as error:
+        # Said on the page, not raised: a picture for people must not stop the other scenes of the batch.
+        return str(error)
     return f"![preview](data:image/webp;base64,{base64.b64encode(content).decode()})"

@@ -52,7 +52,12 @@ def observe(made: Made, contract: TensorContract, array_name: str, array: NDArra
             contract=contract.name,
             array=array_name,
             expected=expected,
-            found=f"{array.dtype} {array.shape}, {array.min():g} … {array.max():g}",
+            found=_description(array),
             passed=True,
         )
     )
+
+
+def _description(array: NDArray[np.generic]) -> str:
+    kind = f"{array.dtype} {array.shape}"
+    return f"{kind}, {array.min():g} … {array.max():g}" if array.size else kind

@@ -10,7 +10,7 @@ KEYS_PER_CALL = 10_000
 
 def scene_partitions(collection: str) -> dg.DynamicPartitionsDefinition:
     """The partitions of a collection's scenes."""
-    return dg.DynamicPartitionsDefinition(name=f"scenes_{collection.replace('-', '_')}")
+    return dg.DynamicPartitionsDefinition(name=f"scenes_{collection}")
 
 
 def register_scenes(

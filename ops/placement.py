@@ -162,7 +162,8 @@ class Arrangement:
         if len(boxes.yaw) == 0:
             return False
         most_hidden = (0.75 if self._rule(index) == "around" else 0.55) + self.leniency
-        score = self._score(boxes, least_seen, most_hidden)
+        liked = 3.0 if self._rule(index) == "side" else 2.2
+        score = self._score(boxes, least_seen, most_hidden, liked)
         score[self._collides(boxes, support)] = -np.inf
         best = int(np.argmax(score))
         if not np.isfinite(score[best]):
@@ -182,7 +183,7 @@ class Arrangement:
             bad |= np.where(on_it, boxes_meet(boxes, theirs, 0.0)[:, 0], meets)
         return bad
 
-    def _score(self, boxes: _Boxes, least_seen: float, most_hidden: float) -> Float64:
+    def _score(self, boxes: _Boxes, least_seen: float, most_hidden: float, liked_depth: float) -> Float64:
         """Higher is better: whole in the picture, not hidden and not hiding, spread to both sides; -inf rules out."""
         corners = boxes.corners()
         rectangle, depth = self._on_screen(corners)
@@ -190,7 +191,7 @@ class Arrangement:
         inside = np.clip(np.minimum(rectangle[:, 2:], 1.0) - np.maximum(rectangle[:, :2], -1.0), 0.0, None)
         seen = inside.prod(axis=1) / np.maximum(size.prod(axis=1), 1e-9)
         near = depth.min(axis=1)
-        score = 1.2 * seen + 0.25 * self.rng.random(len(seen)) - 0.16 * np.abs(near - 2.2)
+        score = 1.2 * seen + 0.25 * self.rng.random(len(seen)) - 0.16 * np.abs(near - liked_depth)
         score[(near < self.clear_distance) | (seen < least_seen)] = -np.inf
         middle = rectangle.reshape(-1, 2, 2).mean(axis=1)[:, 0]
         # Tall things stand to the sides, where they frame the picture and hide little.
@@ -206,7 +207,7 @@ class Arrangement:
             theirs_area = float((theirs[:, 2:] - theirs[:, :2]).prod())
             in_front = depth.mean(axis=1) < their_depth.mean()
             hidden = shared / np.where(in_front, theirs_area, size.prod(axis=1) + 1e-9)
-            score -= 1.5 * hidden
+            score -= 2.0 * hidden
             score[hidden > most_hidden] = -np.inf
             weight_x += theirs_area * float(theirs[0, 0] + theirs[0, 2]) / 2.0
         return score - 0.35 * np.abs(np.clip(weight_x, -1.0, 1.0) + middle) * (len(self.placed) > 0)

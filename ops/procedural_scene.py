@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -60,6 +59,19 @@ _AT_MOST_ONE = frozenset(
         "easel",
     )
 )
+_GIVES_TOP = frozenset(
+    (
+        "table",
+        "coffee_table",
+        "side_table",
+        "desk",
+        "workbench",
+        "cabinet",
+        "nightstand",
+        "kitchen_counter",
+        "fireplace",
+    )
+)
 _SETS = frozenset(("chair", "stool"))
 """Families that are bought by the set: those added to a place look alike."""
 _ATTEMPTS = 7
@@ -97,11 +109,11 @@ def build_scene(
     focal = width / 2.0 / math.tan(math.radians(horizontal_field_of_view_degrees) / 2.0)
     intrinsics = np.array([focal, focal, width / 2.0, height / 2.0])
     book = MaterialBook(rng)
-    pieces, colours = _build_pieces(requests, book, rng)
+    pieces, nouns = _build_pieces(requests, book, rng)
     layout = _lay_out(pieces, place, reading.room_scale, (height, width), focal, rng, where=prompt)
     pose = layout.view.scene_from_camera
     shell = _build_shell(place, reading, layout.extent, pose, mood, book, rng)
-    instances = _instances(pieces, colours, layout)
+    instances = _instances(pieces, nouns, layout)
     lamps = [
         (i.scene_from_object, lamp) for i, n in zip(instances, layout.order, strict=True) for lamp in pieces[n].lamps
     ]
@@ -112,7 +124,7 @@ def build_scene(
     )
     sun = sun_light(mood, shell.windows, rng)
     sky = sky_light(mood, indoors=place.indoors)
-    meter = _meter(shell, layout.extent, instances, book, mood, sun, sky, lights, place.indoors)
+    meter = _meter(shell, layout.extent, instances, book, mood, sun, sky, lights, indoors=place.indoors)
     exposure = metered_exposure(meter, pose, intrinsics, (height, width), mood.brightness)
     return SceneModel(
         shell=shell.mesh,
@@ -171,64 +183,60 @@ def _likely_place(reading: PromptReading, rng: np.random.Generator) -> str:
 def _complete(reading: PromptReading, place: Place, mood: Mood, rng: np.random.Generator) -> list[ObjectRequest]:
     """The prompt's objects, then what the place usually holds, up to a number drawn for the scene."""
     requests = list(reading.objects)
+    drawn = int(rng.choice(list(_OBJECT_COUNTS), p=list(_OBJECT_COUNTS.values())))
     named = {request.family for request in requests}
-    present = Counter(named | set(reading.excluded))
-    total = int(rng.choice(list(_OBJECT_COUNTS), p=list(_OBJECT_COUNTS.values())))
-    wanted = [str(rng.choice(group)) for group in place.first]
     if reading.place is not None and named.isdisjoint(place.first[0]):
-        # A kitchen that names only its table still has a counter.
-        total = max(total, sum(request.count for request in requests) + 1)
-    wanted += [str(family) for family in rng.permutation(place.further)]
-    if place.indoors and mood.ceiling > 0.0:
-        wanted.insert(1, "floor_lamp")  # what lights the evening is in the picture
-    if named & _NEEDS_TOP and not named & _GIVES_TOP:
-        givers = [family for group in (*place.first, place.further) for family in group if family in _GIVES_TOP]
-        wanted.insert(0, givers[0] if givers else "side_table")
-    count = sum(request.count for request in requests)
-    has_top = bool(named & _GIVES_TOP)
-    for family in wanted:
-        if count >= min(total, MAXIMUM_OBJECTS):
+        # A kitchen of which the prompt names only the table still has a counter.
+        drawn = max(drawn, _count(requests) + 1)
+    for family in _usual_families(named, place, mood, rng):
+        if _count(requests) >= min(drawn, MAXIMUM_OBJECTS):
             break
-        blocked = family in named or family in reading.excluded or (family in _NEEDS_TOP and not has_top)
-        if blocked or present[family] >= (1 if family in _AT_MOST_ONE else 2 if family not in _SETS else 4):
-            continue
-        same = next((i for i, r in enumerate(requests) if r.family == family and family in _SETS), None)
-        if same is None:
-            requests.append(ObjectRequest(family))
-        else:
-            requests[same] = replace(requests[same], count=requests[same].count + 1)
-        present[family] += 1
-        has_top = has_top or family in _GIVES_TOP
-        count += 1
+        if family not in named and family not in reading.excluded:
+            _add(requests, family)
     return requests
 
 
-_GIVES_TOP = frozenset(
-    (
-        "table",
-        "coffee_table",
-        "side_table",
-        "desk",
-        "workbench",
-        "cabinet",
-        "nightstand",
-        "kitchen_counter",
-        "fireplace",
-    )
-)
+def _count(requests: Sequence[ObjectRequest]) -> int:
+    return sum(request.count for request in requests)
+
+
+def _usual_families(named: set[str], place: Place, mood: Mood, rng: np.random.Generator) -> list[str]:
+    """What a place is filled with, in order: something to put small things on, its main furniture, the rest."""
+    families = [str(rng.choice(group)) for group in place.first]
+    families += [str(family) for family in rng.permutation(place.further)]
+    if place.indoors and mood.ceiling > 0.0:
+        families.insert(1, "floor_lamp")  # what lights the evening is in the picture
+    if named & _NEEDS_TOP and not named & _GIVES_TOP:
+        usual = [family for group in (*place.first, place.further) for family in group if family in _GIVES_TOP]
+        families.insert(0, usual[0] if usual else "side_table")
+    return families
+
+
+def _add(requests: list[ObjectRequest], family: str) -> None:
+    """One more object, unless there are enough of its family or it would have nothing to stand on."""
+    present = [index for index, request in enumerate(requests) if request.family == family]
+    count = _count([requests[index] for index in present])
+    enough = 1 if family in _AT_MOST_ONE else 4 if family in _SETS else 2
+    homeless = family in _NEEDS_TOP and not any(request.family in _GIVES_TOP for request in requests)
+    if count >= enough or homeless:
+        return
+    if present and family in _SETS:
+        requests[present[0]] = replace(requests[present[0]], count=count + 1)
+    else:
+        requests.append(ObjectRequest(family))
 
 
 def _build_pieces(
     requests: Sequence[ObjectRequest], book: MaterialBook, rng: np.random.Generator
 ) -> tuple[list[Piece], list[str]]:
-    """One piece an object; several of one request look alike, as sets do. Also what the prompt said of each."""
+    """One piece an object, and its noun; several of one request look alike, as sets do."""
     pieces: list[Piece] = []
-    wishes: list[str] = []
+    nouns: list[str] = []
     for request in requests:
         piece = build_piece(request.family, rng, book, Finish(request.colour, request.material, request.scale))
         pieces += [piece] * request.count
-        wishes += [request.family.replace("_", " ")] * request.count
-    return pieces, wishes
+        nouns += [request.family.replace("_", " ")] * request.count
+    return pieces, nouns
 
 
 def _lay_out(
@@ -358,12 +366,12 @@ def _rug(book: MaterialBook, rng: np.random.Generator, reading: PromptReading) -
     return book.picture("rug", rug_picture(rng, ground))
 
 
-def _instances(pieces: Sequence[Piece], wishes: Sequence[str], layout: _Layout) -> tuple[SceneInstance, ...]:
+def _instances(pieces: Sequence[Piece], nouns: Sequence[str], layout: _Layout) -> tuple[SceneInstance, ...]:
     ids = {index: number + 1 for number, index in enumerate(layout.order)}
     instances = []
     for index in layout.order:
         placement = layout.placements[index]
-        words = f"{pieces[index].looks} {wishes[index]}".strip()
+        words = f"{pieces[index].looks} {nouns[index]}".strip()
         instances.append(
             SceneInstance(
                 instance_id=ids[index],
@@ -386,6 +394,7 @@ def _meter(
     sun: SunLight | None,
     sky: SkyLight,
     lights: Sequence[AreaLight],
+    *,
     indoors: bool,
 ) -> MeterScene:
     """The scene as the exposure meter sees it: each triangle has its material's mean albedo."""

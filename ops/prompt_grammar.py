@@ -124,12 +124,12 @@ _FAMILIES = {
 }
 
 _MOODS = {
-    "day": "day, daylight, noon, midday, bright, sunny, sunlit, airy, sunshine, sunlight, summer, afternoon, daytime, light",
+    "day": "day, daylight, daytime, noon, midday, bright, sunny, sunlit, airy, sunshine, sunlight, summer, afternoon",
     "morning": "morning, dawn, sunrise, early light, breakfast, spring",
-    "sunset": "sunset, dusk, golden hour, golden, evening sun, autumn, late afternoon, warm light, sundown",
-    "overcast": "overcast, cloudy, rainy, grey light, foggy, misty, rain, snow, winter, soft light, diffuse light, gloomy",
+    "sunset": "sunset, dusk, golden hour, golden, evening sun, autumn, late afternoon, sundown",
+    "overcast": "overcast, cloudy, rainy, grey light, foggy, misty, rain, snow, winter, soft light, gloomy",
     "night": "night, midnight, moonlight, moonlit, nighttime, starry",
-    "lamplight": "lamp lit, lamplight, lamplit, candlelight, candlelit, evening, cosy, cozy, twilight, firelight, by lamplight",
+    "lamplight": "lamp lit, lamplight, lamplit, candlelight, candlelit, firelight, evening, cosy, cozy, twilight",
 }
 
 _MATERIALS = {
@@ -186,27 +186,8 @@ _SURFACE_NOUNS = {
 _SURFACES = {"walls": "wall, walls", "floor": "floor, floors, flooring, paving, ground", "rug": "rug, carpet, mat"}
 
 _JOINING = frozenset(
-    [
-        "of",
-        "the",
-        "in",
-        "at",
-        "on",
-        "by",
-        "with",
-        "and",
-        "to",
-        "its",
-        "this",
-        "that",
-        "is",
-        "are",
-        "there",
-        "scene",
-        "view",
-        "photo",
-        "picture",
-    ]
+    ("of", "the", "in", "at", "on", "by", "with", "and", "to", "its", "this", "that", "is", "are", "there")
+    + ("scene", "view", "photo", "picture")
 )
 _BREAKS = frozenset([",", ".", ";", ":"])
 _UNCOUNTED_PLURALS = frozenset(["books", "vase", "fruit_bowl", "bottles", "candles", "rocks", "toolbox", "bookshelf"])

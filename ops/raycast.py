@@ -17,12 +17,8 @@ The shading model:
 
 from __future__ import annotations
 
-import ctypes.util
 import math
-import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -30,20 +26,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..datasets.errors import EngineError, InputError
+from ..datasets.errors import InputError
 from .raycast_bvh import build_bvh
 from .raycast_normals import corner_normals, face_normals
 from .scene_model import BACKGROUND_ID, Float32, Float64, Int32, SceneModel, Texture, TriangleMesh, UInt8
 from .texture_pyramid import pack_pyramids
+from .warp_runtime import load_kernels, load_warp
 
 _REFLECTANCE_OF_SPECULAR = 0.08
 _LEAST_ALPHA = 0.03
 """GGX alpha below which a highlight would be narrower than a pixel and flicker."""
-
-_NO_DRIVER = b"Could not find or load the NVIDIA CUDA driver"
-
-_load_lock = threading.Lock()
-_initialised = threading.Event()
 
 
 @dataclass(frozen=True, slots=True)
@@ -592,48 +584,9 @@ def _rays(origins: ArrayLike, directions: ArrayLike) -> tuple[Float32, Float32]:
     return start, direction / length
 
 
-def _load(device: str) -> tuple[ModuleType, ModuleType, ModuleType]:
-    """Warp and the kernels, compiled (or found in Warp's kernel cache) and loaded on the device."""
-    with _load_lock, _without_driver_notice():
-        import warp as wp
+def _load(device: str) -> tuple[Any, ModuleType, ModuleType]:
+    """Warp, the kernels on the device, and those that build the hierarchy, always on the CPU."""
+    wp = load_warp(device)
+    from . import raycast_bvh_kernels, raycast_kernels
 
-        wp.config.log_level = wp.LOG_WARNING
-        wp.init()
-    with _load_lock:
-        try:
-            wp.get_device(device)
-        except (ValueError, RuntimeError) as error:
-            raise EngineError(
-                f"there is no Warp device {device!r} ({error})",
-                where="ray caster",
-                remedy=f"Use one of {', '.join(map(str, wp.get_devices()))}.",
-            ) from error
-        from . import raycast_bvh_kernels, raycast_kernels
-
-        wp.load_module(raycast_bvh_kernels, device="cpu")
-        wp.load_module(raycast_kernels, device=device)
-    return wp, raycast_kernels, raycast_bvh_kernels
-
-
-@contextmanager
-def _without_driver_notice() -> Iterator[None]:
-    """Keep Warp's native library from reporting a missing CUDA driver on a machine that has none.
-
-    It writes straight to file descriptor 2 and knows no switch; whatever else arrives there meanwhile is passed on.
-    """
-    if _initialised.is_set() or ctypes.util.find_library("cuda"):
-        yield
-        return
-    _initialised.set()
-    kept = os.dup(2)
-    reader, writer = os.pipe()
-    os.dup2(writer, 2)
-    os.close(writer)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        with os.fdopen(reader, "rb") as pipe:
-            lines = pipe.read().splitlines(keepends=True)
-        os.write(kept, b"".join(line for line in lines if _NO_DRIVER not in line))
-        os.close(kept)
+    return wp, load_kernels(raycast_kernels, device), load_kernels(raycast_bvh_kernels, "cpu")

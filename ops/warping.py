@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-from threading import Lock
 from typing import Any
 
 import numpy as np
 
-from ..datasets.errors import EngineError
+from .warp_runtime import load_kernels, load_warp
 from .warping_reference import (
     BORDER_PIXELS,
     SURFACE_SPREAD,
@@ -25,8 +24,6 @@ __all__ = ["DEFAULT_TOLERANCE", "Reprojection", "ReprojectionState", "View", "re
 DEFAULT_TOLERANCE = 0.05
 """Relative depth difference up to which two cameras are held to see the same point: above the 1-2 % by which estimated
 depth wavers between frames, below the gap between most objects and what is behind them."""
-
-_COMPILING = Lock()
 
 
 def reproject(target: View, source: View, *, tolerance: float = DEFAULT_TOLERANCE, device: str = "cpu") -> Reprojection:
@@ -78,24 +75,11 @@ def reproject(target: View, source: View, *, tolerance: float = DEFAULT_TOLERANC
 
 
 def _kernel(device: str) -> tuple[Any, Any]:
-    """Warp, and the kernel compiled for `device` (once, whatever the number of threads that ask)."""
-    import warp
+    """Warp, and the kernel compiled for `device`."""
+    wp = load_warp(device)
+    from . import warping_kernels
 
-    wp: Any = warp  # its annotations ask for Device objects where it takes names
-    # Below this level Warp announces itself and its compilations.
-    wp.config.log_level = wp.LOG_WARNING
-    if not wp.is_device_available(device):
-        raise EngineError(
-            f"there is no Warp device {device!r}",
-            where="reprojection",
-            remedy=f"Use one of {', '.join(map(str, wp.get_devices()))}.",
-        )
-    with _COMPILING:
-        from .warping_kernels import reproject_pixels
-
-        kernel: Any = reproject_pixels
-        wp.load_module(kernel.module, device=device)
-    return wp, kernel
+    return wp, load_kernels(warping_kernels, device).reproject_pixels
 
 
 def _float32(depth: np.ndarray) -> np.ndarray:

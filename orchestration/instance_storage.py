@@ -9,10 +9,10 @@ from typing import Any
 
 from dagster import StringSource
 from dagster._core.storage.base_storage import DagsterStorage
-from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 
 from ..datasets.errors import ConfigError
+from .sqlite_events import KeptOpenSqliteStorage
 
 URL_VARIABLE = "DAGSTER_POSTGRES_URL"
 
@@ -31,7 +31,7 @@ class EnvironmentStorage(DagsterStorage, ConfigurableClass):
         url = os.environ.get(URL_VARIABLE)
         if not url:
             base = Path(os.environ.get("DAGSTER_HOME", ".")) / config_value["sqlite_directory"]
-            return DagsterSqliteStorage.from_local(base_dir=str(base.absolute()), inst_data=inst_data)
+            return KeptOpenSqliteStorage.from_local(base_dir=str(base.absolute()), inst_data=inst_data)
         try:
             from dagster_postgres import DagsterPostgresStorage
         except ImportError as error:

@@ -145,3 +145,19 @@ def made_collection() -> MadeCollection:
     write_scenegen_metadata(made.catalog, made.runtime.store)
     write_training_index(made.catalog, made.runtime.store)
     return made
+
+
+def copied_collection(folder: Path, **changes: Any) -> MadeCollection:
+    """A copy of the shared collection, to be changed at will; `changes` replace sections of its profile."""
+    shared = made_collection()
+    shutil.copytree(shared.profile.file.parent, folder, dirs_exist_ok=True)
+    sources = ["prompts.txt", "images"]
+    runtime = SceneRuntime(load_profile(write_profile(folder, sources, **changes)))
+    return MadeCollection(runtime.profile, runtime, runtime.catalog(), ())
+
+
+def run_scene(made: MadeCollection, scene: SceneEntry, stages: Sequence[str] = STAGE_NAMES) -> list[StageEvent]:
+    """Bring the stages of a scene up to date in a new pipeline; returns what was reported."""
+    events: list[StageEvent] = []
+    made.runtime.pipeline("again").run_scene(scene, stages, events.append)
+    return events

@@ -1,0 +1,74 @@
+"""Stage scene_scaffold: depth and geometry behind the view."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sceneloom.assets import conditioning_view, scene_scaffold
+from sceneloom.ops.cameras import unproject
+from sceneloom.ops.raycast_reference import cast_rays
+
+from .tiny import HEIGHT, WIDTH, made_collection
+
+KINDS = pytest.mark.parametrize("kind", ["prompt", "image"])
+
+
+@KINDS
+def test_depth_is_that_of_the_geometry_by_the_plain_oracle(kind: str) -> None:
+    made = made_collection()
+    scaffold = scene_scaffold.read_scaffold(made.inputs(made.scene(kind)))
+    assert (scaffold.depth.dtype, scaffold.depth.shape) == (np.float32, (HEIGHT, WIDTH))
+    assert (scaffold.depth > 0).all()
+    rows, columns = np.mgrid[3:HEIGHT:12, 5:WIDTH:17].reshape(2, -1)
+    pixels = np.stack([columns, rows], axis=1) + 0.5
+    directions = unproject(pixels, np.ones(len(pixels)), np.eye(4), scaffold.intrinsics)
+    lengths = np.linalg.norm(directions, axis=1)
+    found = cast_rays(scaffold.geometry, np.zeros_like(directions), directions / lengths[:, None])
+    np.testing.assert_allclose(scaffold.depth[rows, columns], found.distance / lengths, rtol=2e-4)
+
+
+def test_a_prompts_geometry_is_published_once_with_the_view() -> None:
+    made = made_collection()
+    inputs = made.inputs(made.scene("prompt"))
+    assert "scene.npz" not in inputs.names("scene_scaffold")
+    assert inputs.json("scene_scaffold", "scaffold.json")["geometry_stage"] == "conditioning_view"
+    assert made.record(made.scene("prompt"), "scene_scaffold").engine == "ground_truth"
+
+
+def test_a_pictures_geometry_is_a_closed_box_with_the_picture_on_it() -> None:
+    made = made_collection()
+    inputs = made.inputs(made.scene("image"))
+    description = inputs.json("scene_scaffold", "scaffold.json")
+    scaffold = scene_scaffold.read_scaffold(inputs)
+    assert description["geometry_stage"] == "scene_scaffold"
+    assert scaffold.geometry.instances == []
+    assert (description["metric"], description["unit"]) == (False, "arbitrary")
+    assert made.record(made.scene("image"), "scene_scaffold").engine == "tour_into_picture"
+
+
+@KINDS
+def test_intrinsics_are_the_views(kind: str) -> None:
+    made = made_collection()
+    inputs = made.inputs(made.scene(kind))
+    view = conditioning_view.read_view(inputs)
+    np.testing.assert_array_equal(scene_scaffold.read_scaffold(inputs).intrinsics, view.intrinsics)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.integers(2, 90),
+    st.integers(2, 90),
+    st.floats(0.5, 50),
+    st.floats(51, 200),
+)
+def test_centre_depth_sees_the_middle_and_no_holes(height: int, width: int, near: float, far: float) -> None:
+    depth = np.full((height, width), far, np.float32)
+    rows, columns = max(height // 20, 1), max(width // 20, 1)
+    middle = (slice(height // 2 - rows, height // 2 + rows), slice(width // 2 - columns, width // 2 + columns))
+    depth[middle] = near
+    assert scene_scaffold.centre_depth(depth) == pytest.approx(near)
+    depth[middle] = 0
+    outside = (depth > 0).any()
+    assert scene_scaffold.centre_depth(depth) == pytest.approx(far if outside else 1.0)
