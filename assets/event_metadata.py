@@ -1,12 +1,14 @@
-"""What a person sees of one stage of one scene on its asset page."""
+"""What a person sees of one stage of one scene on its asset page, and of what went wrong in a run."""
 
 from __future__ import annotations
 
 import base64
+import contextlib
+from collections.abc import Iterator
 
 import dagster as dg
 
-from ..datasets.errors import CorruptFileError
+from ..datasets.errors import CorruptFileError, SceneloomError
 from ..resources.records import Record
 from ..resources.store import SceneStore
 from .scene_pipeline import StageEvent
@@ -36,6 +38,15 @@ def stage_metadata(store: SceneStore, event: StageEvent) -> dict[str, dg.Metadat
     if preview is not None:
         metadata["preview"] = dg.MetadataValue.md(preview)
     return metadata
+
+
+@contextlib.contextmanager
+def plain_failures() -> Iterator[None]:
+    """Let an error of ours fail the step with its own message (found, where, remedy), not with a stack of Dagster's."""
+    try:
+        yield
+    except SceneloomError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
 
 
 def _preview(store: SceneStore, record: Record) -> str | None:

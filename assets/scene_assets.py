@@ -15,14 +15,16 @@ from ..datasets.catalog import SceneEntry
 from ..resources.failures import RULES, Reason
 from ..resources.records import Attempt
 from .contract_checks import BatchObservations, contract_check_specs
-from .event_metadata import stage_metadata
-from .scene_pipeline import BatchStopped, ScenePipeline, StageEvent
+from .event_metadata import plain_failures, stage_metadata
+from .scene_pipeline import BatchStopped, Report, ScenePipeline, StageEvent
 from .scene_runtime import SceneRuntime
 from .stage import Stage
 
 OWNERS = ["team:scene-data"]
 SCENE_GROUP = "scenes"
 RUNTIME_RESOURCE = "scene_runtime"
+STOPPED = "stopped"
+"""Metadata of a run's failure: the reason why the rest of the batch was not tried."""
 
 
 def stage_spec(stage: Stage) -> dg.AssetSpec:
@@ -68,9 +70,10 @@ def build_scene_assets(
     def scene_stages(context: dg.AssetExecutionContext) -> Iterator[dg.AssetCheckResult]:
         runtime: SceneRuntime = getattr(context.resources, RUNTIME_RESOURCE)
         selected = [stage.name for stage in stages if dg.AssetKey(stage.name) in context.selected_asset_keys]
-        pipeline = runtime.pipeline(context.run_id)
+        pipeline = runtime.pipeline(context.run.run_id)
         batch = BatchLog(context)
-        scenes = runtime.catalog().require(context.partition_keys)
+        with plain_failures():
+            scenes = runtime.catalog().require(context.partition_keys)
         batch.follow(runtime, pipeline, scenes, selected)
         wanted = {key.name for key in context.selected_asset_check_keys}
         for result in batch.observations.results(selected):
@@ -99,10 +102,11 @@ class BatchLog:
         self, runtime: SceneRuntime, pipeline: ScenePipeline, scenes: Sequence[SceneEntry], selected: Sequence[str]
     ) -> None:
         """Run the selected stages of the scenes and log each stage as it ends."""
-        events = runtime.mapper.map(
-            lambda scene, report: pipeline.run_scene(scene, selected, report),
-            scenes,
-        )
+
+        def run_scene(scene: SceneEntry, report: Report) -> bool:
+            return pipeline.run_scene(scene, selected, report)
+
+        events = runtime.mapper.map(run_scene, scenes)
         try:
             with contextlib.closing(events):
                 for event in events:
@@ -138,7 +142,7 @@ class BatchLog:
         if self.stopped is not None:
             raise dg.Failure(
                 f"The batch was stopped ({self.stopped.reason}): {self.stopped.message}",
-                metadata=_failure_metadata(self.failures),
+                metadata={STOPPED: dg.MetadataValue.text(self.stopped.reason), **_failure_metadata(self.failures)},
                 allow_retries=False,
             )
         if self.failures:

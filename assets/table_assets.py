@@ -12,6 +12,7 @@ from ..datasets.parquet import read_parquet
 from ..datasets.training_index import TRAINING_INDEX_SCHEMA
 from .catalog import CATALOG_TABLE, REJECTS_TABLE, refresh_catalog
 from .collection_tables import write_scenegen_metadata, write_training_index
+from .event_metadata import plain_failures
 from .scene_assets import OWNERS, RUNTIME_RESOURCE
 from .scene_partitions import register_scenes
 from .scene_runtime import SceneRuntime
@@ -39,7 +40,8 @@ def build_table_assets(partitions: dg.DynamicPartitionsDefinition) -> list[dg.As
     )
     def scene_catalog(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         runtime: SceneRuntime = getattr(context.resources, RUNTIME_RESOURCE)
-        refresh = refresh_catalog(runtime.profile, runtime.store)
+        with plain_failures():
+            refresh = refresh_catalog(runtime.profile, runtime.store)
         active = refresh.catalog.active()
         register_scenes(context.instance, partitions, [entry.scene_id for entry in active])
         return dg.MaterializeResult(
@@ -75,7 +77,8 @@ def build_table_assets(partitions: dg.DynamicPartitionsDefinition) -> list[dg.As
     )
     def scenegen_metadata(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         runtime: SceneRuntime = getattr(context.resources, RUNTIME_RESOURCE)
-        table = write_scenegen_metadata(runtime.catalog(), runtime.store)
+        with plain_failures():
+            table = write_scenegen_metadata(runtime.catalog(), runtime.store)
         scenes = Counter(table.column("scene_id").to_pylist())
         return dg.MaterializeResult(
             metadata={
@@ -100,7 +103,8 @@ def build_table_assets(partitions: dg.DynamicPartitionsDefinition) -> list[dg.As
     )
     def training_index(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         runtime: SceneRuntime = getattr(context.resources, RUNTIME_RESOURCE)
-        table = write_training_index(runtime.catalog(), runtime.store)
+        with plain_failures():
+            table = write_training_index(runtime.catalog(), runtime.store)
         return dg.MaterializeResult(
             metadata={
                 "clips": table.num_rows,

@@ -60,7 +60,7 @@ def measure(weights: str, device: str, dtype: str, threads: int, clip: tuple[int
     if decoded != clip[0]:
         raise AssertionError(f"{decoded} frames decoded of {clip[0]}")
     loaded, encode, decode = np.diff(moments)
-    return Measured(float(loaded), float(encode), float(decode), *memory, _peak_memory())
+    return Measured(float(loaded), float(encode), float(decode), memory[0], memory[1], _peak_memory())
 
 
 def _peak_memory() -> int:

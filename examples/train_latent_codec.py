@@ -73,6 +73,7 @@ class Schedule:
     full_share: float = 0.12
     ema_decay: float = 0.998
     checkpoint_every: int = 500
+    initial_crops: int = 24
 
 
 # ----------------------------------------------------------------------------------------------- model
@@ -342,7 +343,7 @@ class Trainer:
         if self.checkpoint.exists():
             self._resume()
         else:
-            initialise_linear(self.network, self._batch(24, 96, 128))
+            initialise_linear(self.network, self._batch(schedule.initial_crops, 96, 128))
             self.average = [p.detach().clone() for p in self.parameters]
 
     def _resume(self) -> None:

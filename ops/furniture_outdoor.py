@@ -61,7 +61,7 @@ def tree(make: Maker) -> Piece:
     lean = make.rng.normal(0.0, 0.06, 2)
     top = np.array([lean[0], box_height + trunk_height, lean[1]])
     middle = np.array([-lean[1], box_height + trunk_height * 0.5, lean[0]])
-    parts.append(tube([(0, box_height, 0), middle, top], (0.06, 0.045, 0.035), bark, segments=14))
+    parts.append(tube(np.stack([(0.0, box_height, 0.0), middle, top]), (0.06, 0.045, 0.035), bark, segments=14))
     for index in range(int(make.rng.integers(3, 6))):
         angle = 2.4 * index + make.between(0, 1)
         reach = make.between(0.2, 0.42)

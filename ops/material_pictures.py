@@ -16,7 +16,7 @@ def outdoor_panorama(
     Row 0 looks straight up; the horizon is the middle row. The colours are (3,) sRGB 0..1.
     """
     size, rows, horizon_row = 1024, 512, 256
-    elevation = (1.0 - (np.arange(rows, dtype=np.float32) + 0.5) / horizon_row)[:, None]  # 1 up, 0 level, -1 down
+    elevation = (1.0 - (np.arange(rows)[:, None] + 0.5) / horizon_row).astype(np.float32)  # 1 up, 0 level, -1 down
     image = np.empty((rows, size, 3), dtype=np.float32)
     image[:horizon_row] = _sky(rng, elevation[:horizon_row], zenith, horizon, night=night)
     grain = np.tile(noise(rng, 512, exponent=0.7), (1, 2))

@@ -152,10 +152,9 @@ class MaterialBook:
             self._known[key] = self.add(Material(name=name, kind="light", texture=texture, emission=radiance))
         return self._known[key]
 
-    def picture(self, name: str, image: UInt8, *, unlit: bool = False) -> Surface:
-        """A picture shown once (paintings, screens, the view outside); `unlit` shows it as it is."""
-        texture = Texture(image, wrap="clamp")
-        return self.add(Material(name=name, kind="picture", texture=texture, roughness=0.6, unlit=unlit))
+    def picture(self, name: str, image: UInt8) -> Surface:
+        """A picture shown once (paintings, screens, rugs)."""
+        return self.add(Material(name=name, kind="picture", texture=Texture(image, wrap="clamp"), roughness=0.6))
 
 
 def noise(
@@ -226,7 +225,7 @@ def _shaded(colour: Rgb, brightness: np.ndarray) -> Float32:
 
 
 def _coordinates(size: int) -> tuple[Float32, Float32]:
-    axis = (np.arange(size, dtype=np.float32) + 0.5) / size
+    axis = ((np.arange(size) + 0.5) / size).astype(np.float32)
     return axis[None, :], axis[:, None]
 
 
@@ -308,7 +307,7 @@ def _fabric(rng: np.random.Generator, size: int, colour: Rgb) -> Float32:
         share = 0.4 * (wave_x < 0.4) + 0.4 * (wave_y < 0.4) + share
     elif pattern == "dots":
         share = share + 0.8 * ((wave_x - 0.5) ** 2 + (wave_y - 0.5) ** 2 < 0.05)
-    return _blend(base, other, share) * brightness[..., None]
+    return _blend(base, other, share) * brightness[..., None].astype(np.float32)
 
 
 def _velvet(rng: np.random.Generator, size: int, colour: Rgb) -> Float32:

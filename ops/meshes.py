@@ -227,9 +227,8 @@ def quad(corners: ArrayLike, surface: Surface, *, uv: ArrayLike | None = None) -
     left; `uv` (4, 2), by default metres along its edges over the tile's size."""
     points = np.asarray(corners, dtype=np.float64)
     if uv is None:
-        across = np.linalg.norm(points[1] - points[0]) / surface.texture_metres[0]
-        upwards = np.linalg.norm(points[3] - points[0]) / surface.texture_metres[1]
-        uv = [(0.0, 0.0), (across, 0.0), (across, upwards), (0.0, upwards)]
+        edges = np.linalg.norm(points[[1, 3]] - points[0], axis=1)
+        uv = _UNIT_SQUARE * edges / np.asarray(surface.texture_metres)
     corner_uv = np.asarray(uv, dtype=np.float64)
     faces = np.array([[0, 1, 2], [0, 2, 3]])
     return _mesh(points, faces, corner_uv[faces], surface.material)
@@ -447,6 +446,7 @@ def _unit(vectors: Float64) -> Float64:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
 
 
+_UNIT_SQUARE = np.array([(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)])
 _BOX_CORNERS = np.array([[x, y, z] for x in (-1.0, 1.0) for y in (-1.0, 1.0) for z in (-1.0, 1.0)])
 _BOX_FACES = np.array(
     [

@@ -52,13 +52,13 @@ class Placement:
     def matrix(self) -> Float64:
         """(4, 4) scene-from-object transform."""
         pose = np.eye(4)
-        pose[:3, :3] = _yaw_matrix(self.yaw)
+        pose[:3, :3] = yaw_matrix(self.yaw)
         pose[:3, 3] = self.centre
         return pose
 
 
 @dataclass(frozen=True, slots=True)
-class _Boxes:
+class UprightBoxes:
     """N upright boxes: centres (N, 3), half sizes (N, 3), yaws (N,)."""
 
     centre: Float64
@@ -73,14 +73,14 @@ class _Boxes:
         z = -sine * local[..., 0] + cosine * local[..., 2]
         return np.stack([x, local[..., 1], z], axis=-1) + self.centre[:, None]
 
-    def take(self, index: np.ndarray) -> _Boxes:
-        return _Boxes(self.centre[index], self.half[index], self.yaw[index])
+    def take(self, index: np.ndarray) -> UprightBoxes:
+        return UprightBoxes(self.centre[index], self.half[index], self.yaw[index])
 
 
 _SIGNS = np.array([[x, y, z] for x in (-1.0, 1.0) for y in (-1.0, 1.0) for z in (-1.0, 1.0)])
 
 
-def boxes_meet(first: _Boxes, second: _Boxes, margin: float) -> np.ndarray:
+def boxes_meet(first: UprightBoxes, second: UprightBoxes, margin: float) -> np.ndarray:
     """(N, M) whether upright boxes come closer than `margin` metres along every separating direction.
 
     Source: separating axis theorem for convex sets (S. Gottschalk et al., "OBBTree", SIGGRAPH 1996); upright boxes have
@@ -96,7 +96,7 @@ def boxes_meet(first: _Boxes, second: _Boxes, margin: float) -> np.ndarray:
     return ~apart
 
 
-def _reach(boxes: _Boxes, x: Float64, z: Float64, axis: int) -> Float64:
+def _reach(boxes: UprightBoxes, x: Float64, z: Float64, axis: int) -> Float64:
     """Half extent of each box along directions (N, M); `axis` tells which of the two the boxes run along."""
     shape = (-1, 1) if axis == 0 else (1, -1)
     cosine, sine = np.cos(boxes.yaw).reshape(shape), np.sin(boxes.yaw).reshape(shape)
@@ -158,12 +158,12 @@ class Arrangement:
     def _rule(self, index: int) -> str:
         return RULES.get(self.pieces[index].family, "open")
 
-    def _choose(self, index: int, boxes: _Boxes, support: np.ndarray, *, least_seen: float) -> bool:
+    def _choose(self, index: int, boxes: UprightBoxes, support: np.ndarray, *, least_seen: float) -> bool:
         if len(boxes.yaw) == 0:
             return False
         most_hidden = (0.75 if self._rule(index) == "around" else 0.55) + self.leniency
         liked = 3.0 if self._rule(index) == "side" else 2.2
-        score = self._score(boxes, least_seen, most_hidden, liked)
+        score = self._score(boxes, support, least_seen, most_hidden, liked)
         score[self._collides(boxes, support)] = -np.inf
         best = int(np.argmax(score))
         if not np.isfinite(score[best]):
@@ -171,19 +171,21 @@ class Arrangement:
         self.placed[index] = Placement(boxes.centre[best], float(boxes.yaw[best]), int(support[best]))
         return True
 
-    def _collides(self, boxes: _Boxes, support: np.ndarray) -> np.ndarray:
+    def _collides(self, boxes: UprightBoxes, support: np.ndarray) -> np.ndarray:
         corners = boxes.corners()
         outside = (corners[..., 0] < self.area.low[0] + 0.01) | (corners[..., 0] > self.area.high[0] - 0.01)
         outside |= (corners[..., 2] < self.area.low[1] + 0.01) | (corners[..., 2] > self.area.high[1] - 0.01)
-        bad = outside.any(axis=1)
+        bad = np.asarray(outside.any(axis=1))
         for other, placement in self.placed.items():
-            theirs = _Boxes(placement.centre[None], self._halves[other][None], np.array([placement.yaw]))
+            theirs = UprightBoxes(placement.centre[None], self._halves[other][None], np.array([placement.yaw]))
             meets = boxes_meet(boxes, theirs, self.margin)[:, 0]
             on_it = support == other
             bad |= np.where(on_it, boxes_meet(boxes, theirs, 0.0)[:, 0], meets)
         return bad
 
-    def _score(self, boxes: _Boxes, least_seen: float, most_hidden: float, liked_depth: float) -> Float64:
+    def _score(
+        self, boxes: UprightBoxes, support: np.ndarray, least_seen: float, most_hidden: float, liked_depth: float
+    ) -> Float64:
         """Higher is better: whole in the picture, not hidden and not hiding, spread to both sides; -inf rules out."""
         corners = boxes.corners()
         rectangle, depth = self._on_screen(corners)
@@ -199,7 +201,7 @@ class Arrangement:
         score -= tall * np.clip(1.0 - np.abs(middle), 0.0, 1.0) * (near < 3.2)
         weight_x = 0.0
         for other, placement in self.placed.items():
-            box = _Boxes(placement.centre[None], self._halves[other][None], np.array([placement.yaw]))
+            box = UprightBoxes(placement.centre[None], self._halves[other][None], np.array([placement.yaw]))
             theirs, their_depth = self._on_screen(box.corners())
             low = np.maximum(rectangle[:, :2], theirs[:, :2])
             high = np.minimum(rectangle[:, 2:], theirs[:, 2:])
@@ -207,6 +209,7 @@ class Arrangement:
             theirs_area = float((theirs[:, 2:] - theirs[:, :2]).prod())
             in_front = depth.mean(axis=1) < their_depth.mean()
             hidden = shared / np.where(in_front, theirs_area, size.prod(axis=1) + 1e-9)
+            hidden[support == other] = 0.0
             score -= 2.0 * hidden
             score[hidden > most_hidden] = -np.inf
             weight_x += theirs_area * float(theirs[0, 0] + theirs[0, 2]) / 2.0
@@ -221,12 +224,12 @@ class Arrangement:
         y = local[..., 1] / (depth * self.view.tangent_y)
         return np.stack([x.min(1), y.min(1), x.max(1), y.max(1)], axis=-1), local[..., 2]
 
-    def _standing(self, index: int, x: Float64, z: Float64, yaw: Float64) -> tuple[_Boxes, np.ndarray]:
+    def _standing(self, index: int, x: Float64, z: Float64, yaw: Float64) -> tuple[UprightBoxes, np.ndarray]:
         half = self._halves[index]
         centre = np.stack([x, np.full_like(x, half[1]), z], axis=-1)
-        return _Boxes(centre, np.broadcast_to(half, centre.shape), yaw), np.full(len(x), FLOOR)
+        return UprightBoxes(centre, np.broadcast_to(half, centre.shape), yaw), np.full(len(x), FLOOR)
 
-    def _against_walls(self, index: int) -> tuple[_Boxes, np.ndarray]:
+    def _against_walls(self, index: int) -> tuple[UprightBoxes, np.ndarray]:
         """Backs to the wall ahead or to the side walls."""
         half = self._halves[index]
         wall = self.rng.choice(3, _CANDIDATES, p=[0.6, 0.2, 0.2])
@@ -241,7 +244,7 @@ class Arrangement:
         yaw = np.select([wall == 0, wall == 1], [0.0 * along, np.full_like(along, np.pi / 2)], -np.pi / 2)
         return self._standing(index, x, z, yaw)
 
-    def _open(self, index: int) -> tuple[_Boxes, np.ndarray]:
+    def _open(self, index: int) -> tuple[UprightBoxes, np.ndarray]:
         """Anywhere on the floor before the camera, fronts turned towards the middle of the group or the camera."""
         pose = self.view.scene_from_camera
         forward = pose[[0, 2], 2] / np.linalg.norm(pose[[0, 2], 2])
@@ -258,7 +261,7 @@ class Arrangement:
             yaw = self.rng.integers(0, 2, _CANDIDATES) * (np.pi / 2) + self.rng.normal(0.0, 0.06, _CANDIDATES)
         return self._standing(index, spot[:, 0], spot[:, 1], yaw)
 
-    def _around(self, index: int) -> tuple[_Boxes, np.ndarray]:
+    def _around(self, index: int) -> tuple[UprightBoxes, np.ndarray]:
         """At the sides of a table, facing it."""
         families = _SEATED_AT[self.pieces[index].family]
         anchors = next((found for group in families if (found := self._of_families(group))), [])
@@ -283,7 +286,7 @@ class Arrangement:
         yaw = anchor_yaw + facing + self.rng.normal(0.0, 0.06, _CANDIDATES)
         return self._standing(index, centre[:, 0] + x, centre[:, 2] + z, yaw)
 
-    def _in_front(self, index: int) -> tuple[_Boxes, np.ndarray]:
+    def _in_front(self, index: int) -> tuple[UprightBoxes, np.ndarray]:
         """Before a sofa, an armchair or a bed."""
         anchors = self._of_families(("sofa", "armchair", "bed"))
         if not anchors:
@@ -295,7 +298,7 @@ class Arrangement:
         yaw = anchor_yaw + self.rng.normal(0.0, 0.05, _CANDIDATES)
         return self._standing(index, centre[:, 0] + x, centre[:, 2] + z, yaw)
 
-    def _beside(self, index: int) -> tuple[_Boxes, np.ndarray]:
+    def _beside(self, index: int) -> tuple[UprightBoxes, np.ndarray]:
         """Next to larger furniture, in line with its back."""
         anchors = self._of_families(_FLANKED)
         if not anchors:
@@ -311,7 +314,7 @@ class Arrangement:
         x, z = _turned(side * (anchor_half[:, 0] + half[0] + gap), back, anchor_yaw)
         return self._standing(index, centre[:, 0] + x, centre[:, 2] + z, anchor_yaw)
 
-    def _on_tops(self, index: int) -> tuple[_Boxes, np.ndarray]:
+    def _on_tops(self, index: int) -> tuple[UprightBoxes, np.ndarray]:
         """On free tops of what stands already."""
         spots = [(other, top) for other in self.placed for top in self.pieces[other].tops if self._fits(index, top)]
         if not spots:
@@ -329,7 +332,7 @@ class Arrangement:
         local = np.where(high > low, low + share * (high - low), (low + high) / 2)
         x, z = _turned(local[:, 0], local[:, 1], anchor_yaw)
         y = centre[:, 1] + rect[:, 4] + half[1] + _GAP_ON_TOP
-        boxes = _Boxes(
+        boxes = UprightBoxes(
             np.stack([centre[:, 0] + x, y, centre[:, 2] + z], axis=-1),
             np.broadcast_to(half, (_CANDIDATES, 3)),
             anchor_yaw + turn,
@@ -373,7 +376,7 @@ def _turned(x: Float64, z: Float64, yaw: Float64) -> tuple[Float64, Float64]:
     return np.cos(yaw) * x + np.sin(yaw) * z, -np.sin(yaw) * x + np.cos(yaw) * z
 
 
-def _yaw_matrix(yaw: float) -> Float64:
+def yaw_matrix(yaw: float) -> Float64:
     cosine, sine = np.cos(yaw), np.sin(yaw)
     return np.array([[cosine, 0.0, sine], [0.0, 1.0, 0.0], [-sine, 0.0, cosine]])
 
@@ -400,4 +403,4 @@ _SQUARE_TO_ROOM = ("table", "fountain", "tree", "parasol", "crate", "coffee_tabl
 _CONTACT = {"television": 0.45}
 """Share of the width that touches the support, where a piece is much wider than its foot."""
 
-_NOWHERE = (_Boxes(np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0)), np.zeros(0, dtype=np.int64))
+_NOWHERE = (UprightBoxes(np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0)), np.zeros(0, dtype=np.int64))

@@ -159,7 +159,8 @@ _MATERIALS = {
 }
 
 _COLOUR_WORDS = {
-    "gray": "grey", "dark": "charcoal", "crimson": "red", "scarlet": "red", "maroon": "burgundy",     "tan": "beige", "emerald": "green", "aqua": "turquoise", "violet": "purple", "golden": "gold", "amber": "mustard",
+    "gray": "grey", "dark": "charcoal", "crimson": "red", "scarlet": "red", "maroon": "burgundy",
+    "tan": "beige", "emerald": "green", "aqua": "turquoise", "violet": "purple", "golden": "gold", "amber": "mustard",
     "rose coloured": "pink", "light blue": "sky blue", "dark blue": "navy", "indigo": "navy", "lilac": "lavender",
     "oaken": "oak", "silvery": "silver", "mint": "sage", "coral": "terracotta", "cyan": "turquoise",
 }  # fmt: skip
@@ -186,8 +187,10 @@ _SURFACE_NOUNS = {
 _SURFACES = {"walls": "wall, walls", "floor": "floor, floors, flooring, paving, ground", "rug": "rug, carpet, mat"}
 
 _JOINING = frozenset(
-    ("of", "the", "in", "at", "on", "by", "with", "and", "to", "its", "this", "that", "is", "are", "there")
-    + ("scene", "view", "photo", "picture")
+    (
+        *("of", "the", "in", "at", "on", "by", "with", "and", "to", "its", "this", "that", "is", "are", "there"),
+        *("scene", "view", "photo", "picture"),
+    )
 )
 _BREAKS = frozenset([",", ".", ";", ":"])
 _UNCOUNTED_PLURALS = frozenset(["books", "vase", "fruit_bowl", "bottles", "candles", "rocks", "toolbox", "bookshelf"])

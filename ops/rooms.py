@@ -15,7 +15,7 @@ import numpy as np
 from .material_pictures import painting
 from .materials import MaterialBook
 from .meshes import Surface, TriangleMesh, bevelled_box, box, merged, picture_box, quad, sphere, transformed, translated
-from .scene_model import Float64, UInt8
+from .scene_model import Float64, Material, Texture, UInt8
 
 DOME_RADIUS = 30.0
 
@@ -168,13 +168,16 @@ def build_courtyard(
 def dome(book: MaterialBook, panorama: UInt8) -> TriangleMesh:
     """Sphere of `DOME_RADIUS` seen from inside that shows an equirectangular panorama as it is; the picture's middle
     column lies ahead (-z), its middle row at eye height."""
-    surface = book.picture("view outside", panorama, unlit=True)
+    # It repeats, because the sphere's last strip runs from just below u = 1 to just above.
+    surface = book.add(Material(name="view outside", kind="picture", texture=Texture(panorama), unlit=True))
     mesh = sphere(DOME_RADIUS, surface, segments=64)
     corners = mesh.vertices[mesh.faces].astype(np.float64) / DOME_RADIUS
     azimuth = np.arctan2(corners[..., 0], -corners[..., 2]) / (2 * np.pi) + 0.5
-    wraps = np.ptp(azimuth, axis=1) > 0.5
-    azimuth[wraps] = np.where(azimuth[wraps] < 0.5, azimuth[wraps] + 1.0, azimuth[wraps])
+    # A pole has no azimuth of its own: its corner takes the mean of the other two.
     at_pole = np.abs(corners[..., 1]) > 1.0 - 1e-6
+    azimuth = np.where(at_pole, np.where(at_pole, -1.0, azimuth).max(axis=1, keepdims=True), azimuth)
+    crosses_seam = np.ptp(azimuth, axis=1, keepdims=True) > 0.5
+    azimuth = np.where(crosses_seam & (azimuth < 0.5), azimuth + 1.0, azimuth)
     others = np.where(at_pole, 0.0, azimuth).sum(axis=1) / np.maximum((~at_pole).sum(axis=1), 1)
     azimuth = np.where(at_pole, others[:, None], azimuth)
     uv = np.stack([azimuth, np.arcsin(np.clip(corners[..., 1], -1, 1)) / np.pi + 0.5], axis=-1)

@@ -1,8 +1,7 @@
 """What runs by itself: the refresh of the catalogue, and the making of scenes that new inputs bring."""
 
-import itertools
 import json
-from collections.abc import Iterator
+import time
 
 import dagster as dg
 
@@ -10,13 +9,15 @@ from ..assets.catalog import CATALOG_TABLE
 from ..assets.scene_partitions import register_scenes
 from ..assets.scene_runtime import SceneRuntime
 from ..assets.stages import STAGES
-from ..datasets.errors import CorruptFileError, InputError
+from ..datasets.errors import CorruptFileError
 from ..resources.records import digest
 from ..resources.source_fingerprint import source_fingerprint
 from .jobs import REFRESH, REPAIR
 
 BATCHES_PER_TICK = 20
-"""Runs asked for in one tick: a tick has 60 s, and the queue need not hold a whole collection."""
+"""Runs asked for in one tick: the queue need not hold a whole collection."""
+SECONDS_PER_TICK = 30.0
+"""Time for looking at scenes in one tick; Dagster gives up a tick after 60 s."""
 
 
 def build_schedules() -> list[dg.ScheduleDefinition]:
@@ -44,7 +45,8 @@ def build_sensors(runtime: SceneRuntime, partitions: dg.DynamicPartitionsDefinit
         fingerprint = source_fingerprint(runtime.profile.collection.sources)
         if fingerprint == context.cursor:
             return dg.SkipReason("The sources have not changed.")
-        return dg.SensorResult(run_requests=[dg.RunRequest(run_key=fingerprint)], cursor=fingerprint)
+        # No run key: sources that go back to an earlier state must be read again, too.
+        return dg.SensorResult(run_requests=[dg.RunRequest()], cursor=fingerprint)
 
     @dg.sensor(
         name="missing_scenes",
@@ -62,31 +64,33 @@ def build_sensors(runtime: SceneRuntime, partitions: dg.DynamicPartitionsDefinit
         if after is None:
             return dg.SkipReason("Every scene of the last refresh has been finished or asked for.")
         per_run = runtime.profile.execution.scenes_per_run
-        waiting = list(itertools.islice(_unfinished(runtime, after), per_run * BATCHES_PER_TICK))
+        waiting, after = _unfinished(runtime, after, per_run * BATCHES_PER_TICK)
         requests = [_request(refresh, waiting[start : start + per_run]) for start in range(0, len(waiting), per_run)]
         register_scenes(context.instance, partitions, waiting)
-        whole = len(waiting) < per_run * BATCHES_PER_TICK
-        cursor = json.dumps({"refresh": refresh, "after": None if whole else waiting[-1]})
-        return dg.SensorResult(run_requests=requests, cursor=cursor)
+        return dg.SensorResult(run_requests=requests, cursor=json.dumps({"refresh": refresh, "after": after}))
 
     return [new_inputs, missing_scenes]
 
 
-def _unfinished(runtime: SceneRuntime, after: str) -> Iterator[str]:
-    """Ids, in order, of active scenes behind `after` whose last stage has no record and is not quarantined."""
-    try:
-        scenes = runtime.catalog().active()
-    except InputError:
-        return
-    last = STAGES[-1].name
-    for scene_id in sorted(scene.scene_id for scene in scenes):
-        if scene_id > after and not _is_finished(runtime, scene_id, last):
-            yield scene_id
+def _unfinished(runtime: SceneRuntime, after: str, at_most: int) -> tuple[list[str], str | None]:
+    """Ids of active scenes behind `after` that have never been finished, and how far it looked (None: to the end)."""
+    deadline = time.monotonic() + SECONDS_PER_TICK
+    waiting: list[str] = []
+    for scene_id in sorted(scene.scene_id for scene in runtime.catalog().active()):
+        if scene_id <= after:
+            continue
+        if len(waiting) == at_most or time.monotonic() > deadline:
+            return waiting, after
+        if not _is_finished(runtime, scene_id):
+            waiting.append(scene_id)
+        after = scene_id
+    return waiting, None
 
 
-def _is_finished(runtime: SceneRuntime, scene_id: str, last_stage: str) -> bool:
+def _is_finished(runtime: SceneRuntime, scene_id: str) -> bool:
+    """Whether the scene's last stage has a record, or a stage of it is quarantined."""
     try:
-        if runtime.store.record(scene_id, last_stage) is not None:
+        if runtime.store.record(scene_id, STAGES[-1].name) is not None:
             return True
         failures = [runtime.store.failure(scene_id, stage.name) for stage in STAGES]
     except CorruptFileError:

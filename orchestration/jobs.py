@@ -1,7 +1,9 @@
 """Jobs: making scenes, rebuilding tables, refreshing the catalogue, and repairing any list of scenes in one run."""
 
 import dagster as dg
+from pydantic import Field
 
+from ..assets.event_metadata import plain_failures
 from ..assets.scene_assets import RUNTIME_RESOURCE, BatchLog
 from ..assets.scene_partitions import register_scenes
 from ..assets.scene_runtime import SceneRuntime
@@ -14,17 +16,11 @@ REPAIR = "repair"
 
 
 class RepairConfig(dg.Config):
-    """What to repair.
+    """What to repair; the launchpad shows the descriptions."""
 
-    Attributes:
-        scenes: ids; empty for every active scene that is not current.
-        stages: names of stages; empty for all.
-        lift_quarantine: forget earlier failed attempts at these scenes first.
-    """
-
-    scenes: list[str] = []
-    stages: list[str] = []
-    lift_quarantine: bool = False
+    scenes: list[str] = Field(default=[], description="Ids of scenes; empty for every active one that is not current.")
+    stages: list[str] = Field(default=[], description="Names of stages; empty for all.")
+    lift_quarantine: bool = Field(default=False, description="Forget earlier failed attempts at these scenes first.")
 
 
 def build_jobs(partitions: dg.DynamicPartitionsDefinition) -> list:
@@ -57,16 +53,17 @@ def _repair_job(partitions: dg.DynamicPartitionsDefinition) -> dg.JobDefinition:
     @dg.op(required_resource_keys={RUNTIME_RESOURCE})
     def repair_scenes(context: dg.OpExecutionContext, config: RepairConfig) -> None:
         runtime: SceneRuntime = getattr(context.resources, RUNTIME_RESOURCE)
-        catalog = runtime.catalog()
-        scenes = catalog.require(config.scenes) if config.scenes else catalog.active()
         stages = chosen_stages(config.stages)
-        if config.lift_quarantine:
-            for scene in scenes:
-                for stage in stages:
-                    runtime.store.clear_failure(scene.scene_id, stage)
+        with plain_failures():
+            catalog = runtime.catalog()
+            scenes = catalog.require(config.scenes) if config.scenes else catalog.active()
+            if config.lift_quarantine:
+                for scene in scenes:
+                    for stage in stages:
+                        runtime.store.clear_failure(scene.scene_id, stage)
         register_scenes(context.instance, partitions, [scene.scene_id for scene in scenes])
         batch = BatchLog(context)
-        batch.follow(runtime, runtime.pipeline(context.run_id), scenes, stages)
+        batch.follow(runtime, runtime.pipeline(context.run.run_id), scenes, stages)
         batch.raise_failures()
 
     @dg.job(

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 import dagster as dg
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
+from ..assets.scene_assets import STOPPED
 from ..assets.scene_partitions import scene_partitions
 from ..assets.scene_pipeline import ScenePipeline, StageEvent
 from ..assets.scene_runtime import SceneRuntime
@@ -18,7 +19,7 @@ from ..assets.stages import STAGES
 from ..datasets.catalog import SceneEntry
 from ..datasets.errors import SceneloomError
 from ..resources.profiles import Profile
-from .definitions import build_definitions
+from .code_location import build_definitions
 from .instance import open_instance
 from .jobs import MAKE_SCENES, REBUILD_TABLES, REFRESH, REPAIR
 
@@ -50,7 +51,8 @@ class Tally:
 def make_collection(profile: Profile, console: Console) -> bool:
     """Refresh the catalogue, make every scene that is not current, rebuild the tables, and print what was made.
 
-    Returns whether every scene is whole.
+    Returns whether every scene is whole. Raises SceneloomError when the catalogue cannot be read, or when the rest of
+    the scenes was not tried because all would fail in the same way (after printing the scenes that failed until then).
     """
     tally = Tally()
     with open_instance() as instance, _progress(console) as progress:
@@ -61,12 +63,15 @@ def make_collection(profile: Profile, console: Console) -> bool:
         catalog = runtime.catalog()
         pipeline = runtime.pipeline()
         scenes = [scene for scene in catalog.active() if not _is_current(pipeline, scene)]
+        listener.start(scenes)
+        stopped = None
         if scenes:
-            listener.start(scenes)
-            _make(definitions, instance, runtime, scenes)
-        if len(tally.failures) < len(catalog.active()):
+            stopped = _make(definitions, instance, runtime, scenes)
+        if stopped is None:
             _run(definitions, REBUILD_TABLES, instance)
     _print_failures(console, tally)
+    if stopped is not None:
+        raise stopped
     _print_summary(console, runtime, tally)
     return not tally.failures
 
@@ -77,8 +82,11 @@ def _is_current(pipeline: ScenePipeline, scene: SceneEntry) -> bool:
 
 def _make(
     definitions: dg.Definitions, instance: dg.DagsterInstance, runtime: SceneRuntime, scenes: Sequence[SceneEntry]
-) -> None:
-    """One run over the scenes: of the assets where they are a range of partitions, of the repair job otherwise."""
+) -> SceneloomError | None:
+    """One run over the scenes: of the assets where they are a range of partitions, of the repair job otherwise.
+
+    Returns why the run ended before all scenes were tried, None when they were: scenes that failed are in the tally.
+    """
     wanted = {scene.scene_id for scene in scenes}
     partitions = scene_partitions(runtime.profile.collection.name)
     assert partitions.name is not None
@@ -90,50 +98,71 @@ def _make(
             "dagster/asset_partition_range_start": keys[first],
             "dagster/asset_partition_range_end": keys[last],
         }
-        _run(definitions, MAKE_SCENES, instance, tags=span)
-        return
-    config = {"ops": {"repair_scenes": {"config": {"scenes": sorted(wanted)}}}}
-    _run(definitions, REPAIR, instance, run_config=config)
+        result = _execute(definitions, MAKE_SCENES, instance, tags=span)
+    else:
+        config = {"ops": {"repair_scenes": {"config": {"scenes": sorted(wanted)}}}}
+        result = _execute(definitions, REPAIR, instance, run_config=config)
+    return None if result.success or _tried_all_scenes(result) else _job_error(result)
 
 
-def _run(
+def _run(definitions: dg.Definitions, job: str, instance: dg.DagsterInstance) -> None:
+    result = _execute(definitions, job, instance)
+    if not result.success:
+        raise _job_error(result)
+
+
+def _execute(
     definitions: dg.Definitions,
     job: str,
     instance: dg.DagsterInstance,
     *,
     tags: dict[str, str] | None = None,
     run_config: dict | None = None,
-) -> None:
-    """Run a job in this process. Failed scenes are in the tally; any other failure is raised."""
-    resolved = definitions.resolve_job_def(job)
-    result = resolved.execute_in_process(
+) -> dg.ExecuteInProcessResult:
+    return definitions.resolve_job_def(job).execute_in_process(
         instance=instance, tags=tags, run_config={**QUIET, **(run_config or {})}, raise_on_error=False
     )
-    if result.success or job in {MAKE_SCENES, REPAIR}:
-        return
-    failures = [event for event in result.all_events if event.is_failure]
-    raise SceneloomError(
-        f"the job failed: {_root_message(failures[0]) if failures else 'no reason was recorded'}",
-        where=job,
+
+
+def _tried_all_scenes(result: dg.ExecuteInProcessResult) -> bool:
+    """Whether a failed run failed only because of single scenes."""
+    told = [event.step_failure_data.user_failure_data for event in result.all_events if event.is_step_failure]
+    return (
+        bool(told)
+        and all(data is not None and "failures" in data.metadata for data in told)
+        and not any(data is not None and STOPPED in data.metadata for data in told)
+    )
+
+
+def _job_error(result: dg.ExecuteInProcessResult) -> SceneloomError:
+    """Why the run failed: its failed step in the words of the step, else in those of the error at its root."""
+    reasons = [_reason(event) for event in result.all_events if event.is_step_failure]
+    return SceneloomError(
+        reasons[0] if reasons else "the run failed, and no step says why",
+        where=result.job_def.name,
         remedy=f"Run {result.run_id} in the Dagster UI has the whole story.",
     )
 
 
-def _root_message(event: dg.DagsterEvent) -> str:
-    error = getattr(event.event_specific_data, "error", None)
+def _reason(event: dg.DagsterEvent) -> str:
+    told = event.step_failure_data.user_failure_data
+    if told is not None and told.description:
+        return told.description.rstrip(".")
+    error = event.step_failure_data.error
     while error is not None and error.cause is not None:
         error = error.cause
-    return error.message.strip() if error is not None else event.message or event.event_type_value
+    return error.message.strip().rstrip(".") if error is not None else "the step failed"
 
 
 def _progress(console: Console) -> Progress:
     return Progress(
-        TextColumn("{task.description:<28}"),
-        BarColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(20),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[now]}"),
+        TextColumn("{task.fields[now]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
         console=console,
+        expand=True,
     )
 
 
@@ -167,7 +196,9 @@ def _print_failures(console: Console, tally: Tally) -> None:
 
 def _print_summary(console: Console, runtime: SceneRuntime, tally: Tally) -> None:
     """What the collection holds now, stage by stage, and how to open it."""
-    table = Table("stage", "scenes", "files", "MB", "seconds made in", "seconds this time")
+    table = Table(Column("stage", no_wrap=True), title="seconds: of making what stands, and of this time")
+    for heading in ("scenes", "files", "MB", "seconds", "now"):
+        table.add_column(heading, justify="right", no_wrap=True)
     active = runtime.catalog().active()
     scenes_done, clips, total_bytes = 0, 0, 0
     for stage in STAGES:
@@ -187,7 +218,9 @@ def _print_summary(console: Console, runtime: SceneRuntime, tally: Tally) -> Non
         )
     console.print(table)
     console.print(
-        f"{scenes_done} of {len(active)} scenes, {clips} clips, {total_bytes / 1e6:.1f} MB in {runtime.profile.store.url}"
+        f"{scenes_done} of {len(active)} scenes, {clips} clips, {total_bytes / 1e6:.1f} MB "
+        f"in {runtime.profile.store.url}",
+        soft_wrap=True,
     )
     if not tally.outcomes:
         console.print("Nothing was stale.")

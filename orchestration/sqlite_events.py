@@ -19,6 +19,7 @@ from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventL
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
+from sqlalchemy import event
 
 OPEN_DATABASES = 8
 """Connections kept: the index over all runs, and the runs of now (every run has a database of its own)."""
@@ -98,7 +99,7 @@ def _engine_that_keeps_one(url: str) -> db.Engine:
         max_overflow=-1,  # setting up a database takes a second one for a moment
         connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS, "check_same_thread": False},
     )
-    db.event.listen(engine, "connect", _set_durability)
+    event.listen(engine, "connect", _set_durability)
     return engine
 
 

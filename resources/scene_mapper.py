@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
@@ -17,7 +17,7 @@ RunScene = Callable[[_Scene, Callable[[_Event], None]], bool]
 class SceneMapper(Protocol):
     """Something that runs a function over many scenes."""
 
-    def map(self, run_scene: RunScene[_Scene, _Event], scenes: Sequence[_Scene]) -> Iterator[_Event]:
+    def map(self, run_scene: RunScene[_Scene, _Event], scenes: Sequence[_Scene]) -> Generator[_Event, None, None]:
         """Yield the events of all scenes as they happen, in no fixed order between scenes."""
         ...
 
@@ -32,7 +32,7 @@ class LocalSceneMapper:
     def __init__(self, parallel_scenes: int) -> None:
         self.parallel_scenes = parallel_scenes
 
-    def map(self, run_scene: RunScene[_Scene, _Event], scenes: Sequence[_Scene]) -> Iterator[_Event]:
+    def map(self, run_scene: RunScene[_Scene, _Event], scenes: Sequence[_Scene]) -> Generator[_Event, None, None]:
         """Yield events as they happen. Raises the first exception of any scene, after the others have ended.
 
         When the consumer stops early (an interrupted run), scenes that have not begun are dropped and those under way

@@ -67,17 +67,11 @@ def test_a_preview_is_small_enough_for_an_event_log() -> None:
 
 def test_a_picture_that_is_gone_is_named(tmp_path: Path) -> None:
     made = copied_collection(tmp_path / "copy", view={"horizontal_field_of_view": 60})
-    scene = made.scene("image")
-    assert scene.image_url is not None
-    moved = Path(scene.image_url)
-    kept = moved.rename(moved.with_name("away"))
-    try:
-        event = run_scene(made, scene)[-1]
-    finally:
-        kept.rename(moved)
+    gone = tmp_path / "away" / "corridor.jpg"
+    event = run_scene(made, dataclasses.replace(made.scene("image"), image_url=str(gone)))[-1]
     assert event.failure is not None
     assert (event.stage, event.failure.reason) == ("conditioning_view", "invalid_input")
-    assert "corridor.jpg: the picture is gone. Put it back" in event.failure.message
+    assert f"{gone}: the picture is gone. Put it back" in event.failure.message
 
 
 def test_a_picture_that_was_changed_is_not_taken_for_the_one_in_the_catalogue(tmp_path: Path) -> None:

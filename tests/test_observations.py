@@ -19,9 +19,7 @@ def test_an_array_that_keeps_its_contract_is_noted_with_what_was_found() -> None
     [observation] = made.contracts
     assert observation.passed
     assert (observation.contract, observation.array) == ("depth", "left")
-    assert observation.expected == (
-        "float32 (frames, height, width), metre; z-depth, 0 = invalid; frames = 4"
-    )
+    assert observation.expected == ("float32 (frames, height, width), metre; z-depth, 0 = invalid; frames = 4")
     assert observation.found == "float32 (4, 2, 3), 0 … 2"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import dagster as dg
+import numpy as np
 import pytest
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 from sceneloom.assets.catalog import Catalog
@@ -49,8 +50,6 @@ def profile(tmp_path: Path) -> Profile:
 def make_numbers(context: StageContext) -> Made:
     """The usual numbers, held to a contract; those of the green room break it."""
     made = MAKES["numbers"](context)
-    import numpy as np
-
     array = np.zeros(3, np.float64 if context.scene.scene_id == "green-room" else np.float32)
     observe(made, TensorContract("numbers", ("n",), "float32", unit="none", convention="none"), "all", array)
     return made
@@ -58,29 +57,20 @@ def make_numbers(context: StageContext) -> Made:
 
 @dataclasses.dataclass
 class Run:
-    """A finished run over all three scenes."""
+    """A finished run over all three scenes; `materialized` holds the scenes that Dagster shows as such, by asset."""
 
     result: dg.ExecuteInProcessResult
     runtime: ToyRuntime
+    materialized: dict[str, set[str]]
 
-    def materialized(self) -> dict[str, set[str]]:
-        """Scenes by asset."""
-        found: dict[str, set[str]] = {}
-        for event in self.result.get_asset_materialization_events():
-            assert event.partition is not None
-            assert event.asset_key is not None
-            found.setdefault(event.asset_key.to_user_string(), set()).add(event.partition)
-        return found
-
-    def failure(self) -> dg.Failure | None:
-        data = self.result.failure_data_for_node("scene_stages") if not self.result.success else None
-        return data.user_failure_data if data is None else data  # pyright: ignore[reportReturnType]
-
-    def message(self) -> str:
+    def failure(self) -> dg.Failure:
         data = self.result.failure_data_for_node("scene_stages")
         assert data is not None
         assert data.user_failure_data is not None
-        return data.user_failure_data.description or ""
+        return data.user_failure_data  # pyright: ignore[reportReturnType]
+
+    def message(self) -> str:
+        return self.failure().description or ""
 
     def checks(self) -> dict[tuple[str, str], bool]:
         return {
@@ -104,14 +94,15 @@ def run(profile: Profile, stages: Sequence[Stage], selection: Sequence[str] = ST
             tags={ASSET_PARTITION_RANGE_START_TAG: "blue-room", ASSET_PARTITION_RANGE_END_TAG: "red-room"},
             raise_on_error=False,
         )
-    return Run(result, runtime)
+        materialized = {stage: instance.get_materialized_partitions(dg.AssetKey(stage)) for stage in STAGE_NAMES}
+    return Run(result, runtime, {stage: scenes for stage, scenes in materialized.items() if scenes})
 
 
 def test_one_run_materializes_every_stage_of_every_scene(profile: Profile) -> None:
     finished = run(profile, toy_stages())
 
     assert finished.result.success
-    assert finished.materialized() == dict.fromkeys(STAGE_NAMES, set(SCENES))
+    assert finished.materialized == dict.fromkeys(STAGE_NAMES, set(SCENES))
     assert len(finished.runtime.ended) == len(STAGE_NAMES) * len(SCENES)
 
 
@@ -138,13 +129,13 @@ def test_a_second_run_leaves_everything_alone_and_says_so(profile: Profile) -> N
     assert finished.result.success
     assert made == []
     assert {event.outcome for event in finished.runtime.ended} == {"current"}
-    assert finished.materialized() == dict.fromkeys(STAGE_NAMES, set(SCENES))
+    assert finished.materialized == dict.fromkeys(STAGE_NAMES, set(SCENES))
 
 
 def test_only_the_selected_stages_run(profile: Profile) -> None:
     finished = run(profile, toy_stages(checks=CHECKS), ["words", "title"])
     assert finished.result.success
-    assert finished.materialized() == {"words": set(SCENES), "title": set(SCENES)}
+    assert finished.materialized == {"words": set(SCENES), "title": set(SCENES)}
     assert finished.checks() == {}
 
 
@@ -159,11 +150,8 @@ def test_one_bad_scene_fails_the_run_by_name_and_stops_no_other(profile: Profile
     assert not finished.result.success
     assert finished.message() == "1 scenes failed: green-room at numbers: internal_error"
     others = {"blue-room", "red-room"}
-    assert finished.materialized() == {"words": set(SCENES), "numbers": others, "title": others, "total": others}
-    data = finished.result.failure_data_for_node("scene_stages")
-    assert data is not None
-    assert data.user_failure_data is not None
-    table = data.user_failure_data.metadata["failures"]
+    assert finished.materialized == {"words": set(SCENES), "numbers": others, "title": others, "total": others}
+    table = finished.failure().metadata["failures"]
     assert isinstance(table, dg.TableMetadataValue)
     [row] = [record.data for record in table.records]
     assert (row["scene"], row["stage"], row["reason"]) == ("green-room", "numbers", "internal_error")
@@ -200,7 +188,7 @@ def test_a_broken_contract_fails_its_check_and_names_the_scene(profile: Profile)
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (OSError(errno.ENOSPC, "No space left on device"), "The batch was stopped (store_full): .*No space left"),
+        (OSError(errno.ENOSPC, "No space left on device"), "The batch was stopped (store_full): "),
         (ConfigError("17 frames", where="profile", remedy="Ask for 33."), "The batch was stopped (invalid_config): "),
     ],
 )
@@ -211,9 +199,9 @@ def test_what_would_fail_every_scene_stops_the_batch(profile: Profile, error: Ex
     finished = run(profile, toy_stages(makes={"words": fail}))
 
     assert not finished.result.success
-    assert finished.message().startswith(message.split(".*")[0])
-    assert str(error) in finished.message()
-    assert finished.materialized() == {}
+    assert finished.message() == message + str(error)
+    assert str(finished.failure().metadata["stopped"].value) in message
+    assert finished.materialized == {}
 
 
 def test_assets_declare_their_stage() -> None:

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, cast
 
 import pytest
 from sceneloom.resources.scene_mapper import LocalSceneMapper
@@ -120,15 +120,13 @@ def test_stopping_early_waits_for_scenes_under_way_and_drops_the_others() -> Non
     while len(began) < 2:
         time.sleep(0.001)
     threading.Timer(0.05, go_on.set).start()
-    cast(Any, events).close()
+    events.close()
 
     assert sorted(ended) == sorted(began)
     assert len(began) < 10  # those that a free thread took up before the cancellation reached them
 
 
 def test_a_consumer_s_exception_ends_the_batch_too() -> None:
-    import contextlib
-
     began: list[int] = []
 
     def run(scene: int, report: Report) -> bool:
@@ -138,7 +136,7 @@ def test_a_consumer_s_exception_ends_the_batch_too() -> None:
         return True
 
     def consume() -> None:
-        with contextlib.closing(cast(Any, LocalSceneMapper(1).map(run, range(50)))) as events:
+        with contextlib.closing(LocalSceneMapper(1).map(run, range(50))) as events:
             for _ in events:
                 raise KeyboardInterrupt
 

@@ -30,12 +30,12 @@ def test_scenes_that_are_there_stay_where_they_are(instance: dg.DagsterInstance)
 
 
 def test_no_scenes_are_no_fault(instance: dg.DagsterInstance) -> None:
-    register_scenes(instance, scene_partitions("rooms"), [])
-    assert scene_partitions("rooms").get_partition_keys(dynamic_partitions_store=instance) == []
+    register_scenes(instance, scene_partitions("streets"), [])
+    assert scene_partitions("streets").get_partition_keys(dynamic_partitions_store=instance) == []
 
 
 def test_more_scenes_than_sqlite_binds_in_one_statement_are_registered(instance: dg.DagsterInstance) -> None:
     scenes = [f"room-{number:06}" for number in range(KEYS_PER_CALL * 4 + 1)]
     assert len(scenes) > 32_766
-    register_scenes(instance, scene_partitions("rooms"), scenes)
-    assert scene_partitions("rooms").get_partition_keys(dynamic_partitions_store=instance) == scenes
+    register_scenes(instance, scene_partitions("many"), scenes)
+    assert scene_partitions("many").get_partition_keys(dynamic_partitions_store=instance) == scenes

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sceneloom.assets import conditioning_view, scene_scaffold
 from sceneloom.ops.cameras import unproject
-from sceneloom.ops.raycast_reference import cast_rays
+from sceneloom.ops.raycast_reference import closest_hits, world_triangles
 
 from .tiny import HEIGHT, WIDTH, made_collection
 
@@ -23,10 +23,10 @@ def test_depth_is_that_of_the_geometry_by_the_plain_oracle(kind: str) -> None:
     assert (scaffold.depth > 0).all()
     rows, columns = np.mgrid[3:HEIGHT:12, 5:WIDTH:17].reshape(2, -1)
     pixels = np.stack([columns, rows], axis=1) + 0.5
+    # At depth 1 a ray's parameter is its z-depth.
     directions = unproject(pixels, np.ones(len(pixels)), np.eye(4), scaffold.intrinsics)
-    lengths = np.linalg.norm(directions, axis=1)
-    found = cast_rays(scaffold.geometry, np.zeros_like(directions), directions / lengths[:, None])
-    np.testing.assert_allclose(scaffold.depth[rows, columns], found.distance / lengths, rtol=2e-4)
+    depth, _, _ = closest_hits(world_triangles(scaffold.geometry), np.zeros_like(directions), directions)
+    np.testing.assert_allclose(scaffold.depth[rows, columns], depth, rtol=2e-4)
 
 
 def test_a_prompts_geometry_is_published_once_with_the_view() -> None:

@@ -1,0 +1,85 @@
+"""Stage gaussian_shards: the shard holds what the stages published, and any reader opens it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from sceneloom.assets import depth_and_poses, gaussian_shards, quality_report, video_latents
+from sceneloom.datasets.shards import ShardReader
+
+from .tiny import FRAMES, HEIGHT, TRAJECTORIES, WIDTH, MadeCollection, made_collection
+
+
+def shard_url(made: MadeCollection, kind: str) -> str:
+    return made.runtime.store.file_url(made.record(made.scene(kind), "gaussian_shards"), gaussian_shards.SHARD)
+
+
+@pytest.mark.parametrize("kind", ["prompt", "image"])
+def test_a_shard_holds_every_clip_as_it_was_published(kind: str) -> None:
+    made = made_collection()
+    scene = made.scene(kind)
+    inputs = made.inputs(scene)
+    reader = ShardReader(shard_url(made, kind))
+    assert [(clip.scene_id, clip.trajectory, clip.frames) for clip in reader.clips] == [
+        (scene.scene_id, trajectory, FRAMES) for trajectory in TRAJECTORIES
+    ]
+    assert reader.latent_space == inputs.json("video_latents", "latent_space.json")
+    for trajectory in TRAJECTORIES:
+        name = (scene.scene_id, trajectory)
+        np.testing.assert_array_equal(reader.latents(*name), video_latents.read_latents(inputs, trajectory))
+        np.testing.assert_array_equal(reader.depth(*name), depth_and_poses.read_depth(inputs, trajectory))
+        assert reader.rgb_mp4(*name) == inputs.path("video_latents", f"{trajectory}.mp4").read_bytes()
+        cameras = depth_and_poses.read_cameras(inputs, trajectory)
+        for prefix, estimated in (("commanded", False), ("estimated", True)):
+            c2w, intrinsics = reader.cameras(*name, estimated=estimated)
+            np.testing.assert_array_equal(c2w, cameras[f"{prefix}_c2w"])
+            np.testing.assert_array_equal(intrinsics, cameras[f"{prefix}_intrinsics"])
+
+
+def test_clips_carry_their_facts_and_quality() -> None:
+    made = made_collection()
+    scene = made.scene("prompt")
+    report = quality_report.read_report(made.inputs(scene))
+    for clip in ShardReader(shard_url(made, "prompt")).clips:
+        assert clip.metric
+        assert clip.metadata["prompt"] == scene.prompt
+        assert clip.metadata["split"] == scene.split
+        assert clip.metadata["frames_per_second"] == 24
+        assert clip.metadata["alignment"]["scale"] == pytest.approx(1, abs=1e-5)
+        for name, value in report[clip.trajectory]["metrics"].items():
+            assert clip.quality[name] == pytest.approx(value, rel=1e-6)
+
+
+def test_any_zarr_reader_opens_a_shard() -> None:
+    group = zarr.open_group(shard_url(made_collection(), "prompt"), mode="r")
+    arrays = {name: array.shape for name, array in group.arrays()}
+    assert arrays["latents"] == (len(TRAJECTORIES), 16, 2, HEIGHT // 8, WIDTH // 8)
+    assert arrays["depth"] == (len(TRAJECTORIES), FRAMES, HEIGHT, WIDTH)
+    assert arrays["c2w"] == (len(TRAJECTORIES), FRAMES, 4, 4)
+
+
+def test_index_rows_in_the_record_are_in_the_order_of_the_shard() -> None:
+    made = made_collection()
+    scene = made.scene("prompt")
+    record = made.record(scene, "gaussian_shards")
+    rows = record.metadata["clips"]
+    assert [row["trajectory"] for row in rows] == list(TRAJECTORIES)
+    assert {(row["frames"], row["height"], row["width"], row["fps"]) for row in rows} == {(FRAMES, HEIGHT, WIDTH, 24)}
+    assert {row["engine"] for row in rows} == {"raycast"}
+    assert record.metrics["clips"] == len(rows)
+    assert 0 <= record.metrics["depth_relative_error"] <= 2**-11
+
+
+def test_only_what_the_shard_holds_of_the_catalogues_row_is_in_its_key() -> None:
+    made = made_collection()
+    settings = gaussian_shards.settings(made.profile, made.scene())
+    assert settings == {
+        "trajectories": list(TRAJECTORIES),
+        "frames_per_second": 24,
+        "split": made.scene().split,
+        "licence": made.scene().licence,
+    }
+    assert Path(shard_url(made, "prompt")).name == "shard.zarr"
