@@ -595,7 +595,7 @@ def main() -> None:
     parser.add_argument("--train-clips", type=int, default=300, help="clips of each kind to render for training")
     parser.add_argument("--held-out-clips", type=int, default=24, help="clips of each kind to render for testing")
     parser.add_argument("--pictures", type=Path, default=Path(__file__).parent / "images")
-    parser.add_argument("--steps", type=int, default=14000)
+    parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--weights", type=Path, default=SHIPPED_WEIGHTS / WEIGHTS_ID, help="folder that export writes")

@@ -359,10 +359,9 @@ def _wallpaper(rng: np.random.Generator, size: int, colour: Rgb) -> Float32:
     shift = rng.choice([-0.16, -0.1, 0.1])
     base = np.asarray(colour, dtype=np.float32)
     ground = np.broadcast_to(base, (size, size, 3))
-    return (
-        _blend(ground, np.clip(base + shift, 0.05, 0.95), share)
-        * (1.0 + 0.02 * noise(rng, size, exponent=1.0))[..., None]
-    )
+    return _blend(ground, np.clip(base + shift, 0.05, 0.95), share) * (
+        1.0 + 0.02 * noise(rng, size, exponent=1.0)[..., None]
+    ).astype(np.float32)
 
 
 def _tiles(rng: np.random.Generator, size: int, colour: Rgb) -> Float32:

@@ -149,8 +149,8 @@ class Arrangement:
             "side": (self._beside, self._against_walls, self._open),
             "top": (self._on_tops, self._open),
         }[self._rule(index)]
-        for least_seen in (0.72, 0.5 * (1.0 - self.leniency)):
-            for propose in options:
+        for propose in options:
+            for least_seen in (0.72, 0.5 * (1.0 - self.leniency)):
                 if self._choose(index, *propose(index), least_seen=least_seen):
                     return True
         return False
@@ -161,7 +161,7 @@ class Arrangement:
     def _choose(self, index: int, boxes: UprightBoxes, support: np.ndarray, *, least_seen: float) -> bool:
         if len(boxes.yaw) == 0:
             return False
-        most_hidden = (0.75 if self._rule(index) == "around" else 0.55) + self.leniency
+        most_hidden = (0.75 if self._rule(index) in {"around", "top"} else 0.55) + self.leniency
         liked = 3.0 if self._rule(index) == "side" else 2.2
         score = self._score(boxes, support, least_seen, most_hidden, liked)
         score[self._collides(boxes, support)] = -np.inf

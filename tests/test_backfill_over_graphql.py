@@ -15,6 +15,7 @@ from sceneloom.assets.stages import STAGES
 from sceneloom.orchestration.code_location import build_definitions
 from sceneloom.orchestration.instance_storage import URL_VARIABLE
 from sceneloom.orchestration.jobs import REFRESH, REPAIR
+from sceneloom.orchestration.make_command import QUIET
 from sceneloom.resources.profiles import load_profile
 
 from . import tiny
@@ -131,7 +132,7 @@ def servers(collection: Collection, tmp_path_factory: pytest.TempPathFactory) ->
         variables = environment(home, collection.profile)
         with dg.DagsterInstance.from_config(str(home)) as instance:
             definitions = build_definitions(collection.runtime)
-            definitions.resolve_job_def(REFRESH).execute_in_process(instance=instance)
+            definitions.resolve_job_def(REFRESH).execute_in_process(instance=instance, run_config=QUIET)
         with running_servers(folder, variables) as running:
             yield running
 
@@ -165,7 +166,7 @@ def test_two_bad_scenes_fail_alone_and_a_repair_makes_them(servers: Servers, col
     _write_picture(collection.picture(11), 99)
 
     launched = servers.ask(LAUNCH_BACKFILL, assets=[{"path": [name]} for name in STAGE_NAMES], scenes=scenes)
-    backfill = finished_backfill(servers, launched["launchPartitionBackfill"]["backfillId"], 150)
+    backfill = finished_backfill(servers, launched["launchPartitionBackfill"]["backfillId"], 240)
 
     assert backfill["status"] == "COMPLETED_FAILED"
     [run] = backfill["runs"]
@@ -180,7 +181,7 @@ def test_two_bad_scenes_fail_alone_and_a_repair_makes_them(servers: Servers, col
         selector={**REPOSITORY, "pipelineName": REPAIR},
         config={"ops": {"repair_scenes": {"config": {"scenes": [removed, changed], "lift_quarantine": True}}}},
     )
-    assert finished_run(servers, repair["launchRun"]["run"]["runId"], 90)["status"] == "SUCCESS"
+    assert finished_run(servers, repair["launchRun"]["run"]["runId"], 150)["status"] == "SUCCESS"
     for name in STAGE_NAMES:
         assert set(statuses(servers, name)["assetPartitionStatuses"]["materializedPartitions"]) == set(scenes)
 
@@ -191,7 +192,7 @@ def _assert_exactly_these_failed(servers: Servers, collection: Collection, faile
         node = statuses(servers, name)
         assert set(node["assetPartitionStatuses"]["failedPartitions"]) == failed, name
         assert set(node["assetPartitionStatuses"]["materializedPartitions"]) == scenes - failed, name
-        assert node["assetPartitionStatuses"]["unmaterializedPartitions"] == [], name
+        assert set(node["assetPartitionStatuses"]["unmaterializedPartitions"]) == failed, name
         events = {event["partition"]: event for event in node["assetMaterializations"]}
         assert set(events) == scenes - failed, name
         for scene, event in events.items():

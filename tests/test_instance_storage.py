@@ -77,17 +77,11 @@ def test_what_runs_print_and_keep_lies_there_too(
 
 def test_without_a_home_sqlite_lies_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
-    monkeypatch.delenv(URL_VARIABLE, raising=False)
+    monkeypatch.setenv(URL_VARIABLE, "")  # counts as unset
     monkeypatch.chdir(tmp_path)
     storage = EnvironmentStorage.from_config_value(None, {"sqlite_directory": "state"})
     assert isinstance(storage, DagsterSqliteStorage)
     assert (tmp_path / "state").is_dir()
-
-
-def test_an_empty_variable_counts_as_unset(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(URL_VARIABLE, "")
-    storage = EnvironmentStorage.from_config_value(None, {"sqlite_directory": ".dagster"})
-    assert isinstance(storage, DagsterSqliteStorage)
 
 
 def test_postgresql_without_its_extra_says_what_to_install(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

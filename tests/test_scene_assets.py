@@ -102,7 +102,7 @@ def test_one_run_materializes_every_stage_of_every_scene(profile: Profile) -> No
     finished = run(profile, toy_stages())
 
     assert finished.result.success
-    assert finished.materialized == dict.fromkeys(STAGE_NAMES, set(SCENES))
+    assert finished.materialized == {stage: set(SCENES) for stage in STAGE_NAMES}
     assert len(finished.runtime.ended) == len(STAGE_NAMES) * len(SCENES)
 
 
@@ -129,7 +129,7 @@ def test_a_second_run_leaves_everything_alone_and_says_so(profile: Profile) -> N
     assert finished.result.success
     assert made == []
     assert {event.outcome for event in finished.runtime.ended} == {"current"}
-    assert finished.materialized == dict.fromkeys(STAGE_NAMES, set(SCENES))
+    assert finished.materialized == {stage: set(SCENES) for stage in STAGE_NAMES}
 
 
 def test_only_the_selected_stages_run(profile: Profile) -> None:

@@ -48,7 +48,9 @@ def test_lamps_shine_up_and_down_wherever_they_stand() -> None:
 
 def test_the_most_powerful_lights_are_kept_in_order() -> None:
     radiances = (3.0, 9.0, 1.0, 7.0, 5.0, 8.0, 2.0, 6.0, 4.0)
-    lights = [AreaLight((k, 2, 0), (0.1, 0, 0), (0, 0, 0.1), (value,) * 3) for k, value in enumerate(radiances)]
+    lights = [
+        AreaLight((k, 2, 0), (0.1, 0, 0), (0, 0, 0.1), (value, value, value)) for k, value in enumerate(radiances)
+    ]
     kept = scene_lighting.brightest(lights)
     assert [light.radiance[0] for light in kept] == [9.0, 7.0, 5.0, 8.0, 6.0, 4.0]
 
@@ -66,7 +68,7 @@ def _meter(albedo: float, sky: float, with_object: bool = False) -> MeterScene:
         objects=thing,
         albedo=np.full((len(thing.faces), 3), 4.0 * albedo),
         sun=None,
-        sky=SkyLight((sky,) * 3, (sky,) * 3),
+        sky=SkyLight((sky, sky, sky), (sky, sky, sky)),
         lights=(),
     )
 
