@@ -18,10 +18,12 @@ PREVIEW_NAME = "preview.webp"
 
 
 def stage_metadata(store: SceneStore, event: StageEvent) -> dict[str, dg.MetadataValue]:
-    """Metadata of a materialization: numbers that plot over scenes, where the files are, the preview inline."""
+    """Metadata of a materialization: the preview inline, numbers that plot over scenes, where the files are."""
     record = event.record
     assert record is not None
+    preview = _preview(store, record)
     metadata: dict[str, dg.MetadataValue] = {
+        **({"preview": dg.MetadataValue.md(preview)} if preview is not None else {}),
         "outcome": dg.MetadataValue.text(event.outcome),
         "engine": dg.MetadataValue.text(record.engine),
         "licence": dg.MetadataValue.text(record.licence),
@@ -34,9 +36,6 @@ def stage_metadata(store: SceneStore, event: StageEvent) -> dict[str, dg.Metadat
         metadata[name] = dg.MetadataValue.int(value) if isinstance(value, int) else dg.MetadataValue.float(value)
     if record.metadata:
         metadata["details"] = dg.MetadataValue.json(record.metadata)
-    preview = _preview(store, record)
-    if preview is not None:
-        metadata["preview"] = dg.MetadataValue.md(preview)
     return metadata
 
 

@@ -16,6 +16,7 @@ from ..resources.failures import RULES, Reason
 from ..resources.records import Attempt
 from .contract_checks import BatchObservations, contract_check_specs
 from .event_metadata import plain_failures, stage_metadata
+from .provenance_tags import provenance_tags
 from .scene_pipeline import BatchStopped, Report, ScenePipeline, StageEvent
 from .scene_runtime import SceneRuntime
 from .stage import Stage
@@ -130,10 +131,7 @@ class BatchLog:
                 event.stage,
                 partition=event.scene,
                 metadata=stage_metadata(runtime.store, event),
-                tags={
-                    "dagster/data_version": event.record.key,
-                    "dagster/code_version": event.record.key_parts.code_version,
-                },
+                tags=provenance_tags(self.context.instance, event.record),
             )
         )
 

@@ -13,6 +13,7 @@ from ..datasets.training_index import TRAINING_INDEX_SCHEMA
 from .catalog import CATALOG_TABLE, REJECTS_TABLE, refresh_catalog
 from .collection_tables import write_scenegen_metadata, write_training_index
 from .event_metadata import plain_failures
+from .provenance_tags import CATALOG_VERSION
 from .scene_assets import OWNERS, RUNTIME_RESOURCE
 from .scene_partitions import register_scenes
 from .scene_runtime import SceneRuntime
@@ -45,6 +46,7 @@ def build_table_assets(partitions: dg.DynamicPartitionsDefinition) -> list[dg.As
         active = refresh.catalog.active()
         register_scenes(context.instance, partitions, [entry.scene_id for entry in active])
         return dg.MaterializeResult(
+            data_version=dg.DataVersion(CATALOG_VERSION),
             metadata={
                 "scenes": len(active),
                 "added": len(refresh.added),
@@ -63,7 +65,7 @@ def build_table_assets(partitions: dg.DynamicPartitionsDefinition) -> list[dg.As
                 "dagster/row_count": len(refresh.catalog.entries),
                 "dagster/uri": runtime.store.table_url(CATALOG_TABLE),
                 "dagster/column_schema": column_schema(SCENE_CATALOG),
-            }
+            },
         )
 
     @dg.asset(

@@ -484,12 +484,16 @@ def psnrs(codec: Codec, paths: list[Path]) -> list[float]:
 
 def export(trainer: Trainer, folder: Path) -> None:
     """Writes config.json, the float16 weights and the card with figures measured on the written files."""
+    import torch
+
     model = trainer.averaged_model()
     latents = _latent_statistics(model, trainer.clips)
     model.register_to_config(latents_mean=latents[0].tolist(), latents_std=latents[1].tolist())
     unfinished = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(unfinished, ignore_errors=True)
-    model.half().save_pretrained(unfinished)
+    torch.nn.Module.half(model).save_pretrained(unfinished)  # ModelMixin.half warns of layers that this model lacks
+    for path in unfinished.iterdir():
+        path.chmod(0o644)  # safetensors writes files that only their owner may read
     figures = measure(trainer.cache, LatentCodec.load(unfinished))
     (unfinished / "README.md").write_text(card(trainer, figures, unfinished), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)

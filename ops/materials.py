@@ -318,7 +318,7 @@ def _velvet(rng: np.random.Generator, size: int, colour: Rgb) -> Float32:
 def _leather(rng: np.random.Generator, size: int, colour: Rgb) -> Float32:
     _, border = _cells(rng, size, 300)
     creases = np.clip(border * 40.0, 0.0, 1.0)
-    return _shaded(colour, 0.86 + 0.14 * creases + 0.05 * noise(rng, size, exponent=1.3))
+    return _shaded(colour, 0.91 + 0.09 * creases + 0.05 * noise(rng, size, exponent=1.3))
 
 
 def _carpet(rng: np.random.Generator, size: int, colour: Rgb) -> Float32:
@@ -530,7 +530,7 @@ RECIPES: dict[str, Recipe] = {
     "parquet": Recipe(_herringbone, ("oak", "walnut", "pine", "brown"), (1.2, 1.2), 0.15, 0.4, 512),
     "fabric": Recipe(_fabric, FABRIC_COLOURS, (0.6, 0.6), 0.0, 1.0),
     "velvet": Recipe(_velvet, FABRIC_COLOURS, (0.6, 0.6), 0.05, 0.8),
-    "leather": Recipe(_leather, ("brown", "black", "burgundy", "beige", "olive", "terracotta"), (0.4, 0.4), 0.2, 0.45),
+    "leather": Recipe(_leather, ("brown", "black", "burgundy", "beige", "olive", "terracotta"), (0.3, 0.3), 0.2, 0.45),
     "carpet": Recipe(_carpet, ("grey", "beige", "navy", "sage", "burgundy", "charcoal"), (0.8, 0.8), 0.0, 1.0, 512),
     "painted": Recipe(_painted, ("white", "cream", *FABRIC_COLOURS), (0.7, 0.7), 0.12, 0.5),
     "plaster": Recipe(_plaster, WALL_COLOURS, (1.6, 1.6), 0.0, 1.0, 512),

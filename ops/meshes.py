@@ -50,43 +50,6 @@ def bevelled_box(
     return translated(mesh, centre)
 
 
-def tapered_box(bottom: ArrayLike, top: ArrayLike, height: float, surface: Surface) -> TriangleMesh:
-    """Frustum on a (x, z) `bottom` rectangle with a (x, z) `top` rectangle, base at y = 0."""
-    corners = np.array([[-0.5, -0.5], [-0.5, 0.5], [0.5, 0.5], [0.5, -0.5]])
-    vertices = np.concatenate(
-        [
-            _level(corners * np.asarray(bottom, dtype=np.float64), 0.0),
-            _level(corners * np.asarray(top, dtype=np.float64), height),
-        ]
-    )
-    faces = np.array(
-        [
-            [0, 2, 1],
-            [0, 3, 2],
-            [4, 5, 6],
-            [4, 6, 7],
-            [0, 1, 5],
-            [0, 5, 4],
-            [1, 2, 6],
-            [1, 6, 5],
-            [2, 3, 7],
-            [2, 7, 6],
-            [3, 0, 4],
-            [3, 4, 7],
-        ]
-    )
-    return _with_box_uv(vertices, faces, surface)
-
-
-def extrusion(outline: ArrayLike, height: float, surface: Surface, *, taper: float = 1.0) -> TriangleMesh:
-    """Prism over an (N, 2) outline in (x, z), star-shaped about its mean, from y = 0 to `height`; the top outline is
-    scaled by `taper` about that mean."""
-    points = np.asarray(outline, dtype=np.float64)
-    mean = points.mean(axis=0)
-    rings = np.stack([_level(points, 0.0), _level(mean + (points - mean) * taper, height)])
-    return swept(rings, surface, uv_layout="box")
-
-
 def lathe(profile: ArrayLike, surface: Surface, *, segments: int = 32, uv_layout: UvLayout = "wrap") -> TriangleMesh:
     """Surface of revolution about y.
 

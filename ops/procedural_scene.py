@@ -322,10 +322,10 @@ def _build_shell(
     floor = _asked(book, rng, reading.floor, place.floors)
     walls = _asked(book, rng, reading.walls, place.walls)
     if not place.indoors:
-        bed = book.surface(str(rng.choice(["grass", "tiles", "gravel"]))) if rng.random() < 0.45 else None
+        inlay = book.surface(str(rng.choice(["grass", "tiles", "gravel"]))) if rng.random() < 0.45 else None
         coping = book.surface(str(rng.choice(["stone", "concrete", "marble"])))
         return build_courtyard(
-            rng, book, extent, ground=floor, walls=walls, coping=coping, panorama=panorama, rug_like_bed=bed
+            rng, book, extent, ground=floor, walls=walls, coping=coping, panorama=panorama, inlay=inlay
         )
     has_accent = reading.walls == SurfaceRequest() and rng.random() < 0.35
     trim_colour = str(rng.choice(["white", "white", "cream", "oak", "charcoal"]))

@@ -108,7 +108,7 @@ def build_room(
         surface = style.accent_wall if name == "ahead" else style.walls
         openings = _windows_in(rng, wall.length, extent.height) if name in style.window_walls else []
         openings = [opening for opening in openings if not _is_looked_through(wall, opening, sight)]
-        parts += _wall(wall, surface, style, openings, extent.height)
+        parts += _wall(wall, surface, style, openings)
         windows += [_window(wall, opening) for opening in openings]
         parts += _joinery(rng, book, wall, style, openings, extent.height, name)
     return Shell(merged(parts), tuple(windows), style.floor, style.accent_wall, style.ceiling)
@@ -123,7 +123,7 @@ def build_courtyard(
     walls: Surface,
     coping: Surface,
     panorama: UInt8,
-    rug_like_bed: Surface | None,
+    inlay: Surface | None,
 ) -> Shell:
     """Open court: ground, walls (or a hedge) with pilasters, niches and coping, sky above.
 
@@ -133,15 +133,15 @@ def build_courtyard(
         extent: inner size; `height` is the walls'.
         ground, walls, coping: surfaces.
         panorama: the sky and what is seen over the walls.
-        rug_like_bed: surface of a rectangle laid into the ground (a lawn, a mosaic), or None.
+        inlay: surface of a rectangle laid into the ground (a lawn, a mosaic), or None.
     """
     parts = [dome(book, panorama)]
-    if rug_like_bed is None:
+    if inlay is None:
         parts += _flat(_floor_frame(extent), [], ground)
     else:
-        inlay = Opening(extent.width / 2 - 1.7, extent.behind + 1.4, 3.4, 2.6)
-        parts += _flat(_floor_frame(extent), [inlay], ground)
-        parts.append(_inlay(_floor_frame(extent), inlay, rug_like_bed))
+        hole = Opening(extent.width / 2 - 1.7, extent.behind + 1.4, 3.4, 2.6)
+        parts += _flat(_floor_frame(extent), [hole], ground)
+        parts.append(_inlay(_floor_frame(extent), hole, inlay))
     thickness = 0.28
     bays = int(rng.integers(3, 6))
     masonry = book.materials[walls.material].kind != "foliage"
@@ -149,7 +149,7 @@ def build_courtyard(
     for name in _WALLS:
         wall = _wall_frame(name, extent)
         niches = _niches(wall.length, extent.height, bays) if has_niches and name != "behind" else []
-        parts += _flat(wall, niches, walls, top=extent.height)
+        parts += _flat(wall, niches, walls)
         for niche in niches:
             parts += _reveal(wall, niche, coping, 0.22)
             parts.append(_inlay(wall, niche, walls, depth=0.22))
@@ -233,11 +233,10 @@ def _floor_frame(extent: Extent) -> _Plane:
     )
 
 
-def _flat(plane: _Plane, holes: Sequence[Opening], surface: Surface, *, top: float | None = None) -> list[TriangleMesh]:
+def _flat(plane: _Plane, holes: Sequence[Opening], surface: Surface) -> list[TriangleMesh]:
     """The plane without its holes, as rectangles between the holes' edges; texture continues across them."""
-    height = plane.height if top is None else top
     across = np.unique([0.0, plane.length, *(edge for h in holes for edge in (h.left, h.left + h.width))])
-    levels = np.unique([0.0, height, *(edge for h in holes for edge in (h.bottom, h.bottom + h.height))])
+    levels = np.unique([0.0, plane.height, *(edge for h in holes for edge in (h.bottom, h.bottom + h.height))])
     parts = []
     for left, right in itertools.pairwise(across):
         for low, high in itertools.pairwise(levels):
@@ -349,9 +348,7 @@ def _window(plane: _Plane, opening: Opening) -> Window:
     return Window(centre, plane.along * opening.width / 2, plane.up * opening.height / 2)
 
 
-def _wall(
-    plane: _Plane, surface: Surface, style: RoomStyle, openings: Sequence[Opening], height: float
-) -> list[TriangleMesh]:
+def _wall(plane: _Plane, surface: Surface, style: RoomStyle, openings: Sequence[Opening]) -> list[TriangleMesh]:
     """The wall around its windows, with reveals, frames, bars and sills."""
     parts = _flat(plane, openings, surface)
     depth = 0.2

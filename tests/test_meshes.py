@@ -16,8 +16,6 @@ quick = settings(deadline=None, max_examples=25)
 BLOCKS = {
     "box": lambda: meshes.box((1, 2, 3), SURFACE),
     "bevelled box": lambda: meshes.bevelled_box((1, 0.5, 0.7), 0.05, SURFACE, steps=3),
-    "tapered box": lambda: meshes.tapered_box((1, 0.8), (0.5, 0.4), 1.2, SURFACE),
-    "extrusion": lambda: meshes.extrusion([(0, 0), (1, 0), (1.4, 1), (0, 1)], 0.4, SURFACE, taper=0.7),
     "cylinder": lambda: meshes.cylinder(0.3, 1.0, SURFACE, top_radius=0.2),
     "sphere": lambda: meshes.sphere(0.5, SURFACE),
     "cushion": lambda: meshes.cushion((0.6, 0.2, 0.5), SURFACE),
