@@ -76,9 +76,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     print(f"{arguments.weights} on {arguments.device}, {arguments.dtype}, {arguments.threads} threads")
-    print(
-        "| frames × height × width | encode s | frames/s | decode s | frames/s | peak MB: loaded | encode | decode |"
-    )
+    print("| frames × height × width | encode s | frames/s | decode s | frames/s | peak MB: loaded | encode | decode |")
     print("|---|---|---|---|---|---|---|---|")
     fixed = (arguments.weights, arguments.device, arguments.dtype, arguments.threads)
     context = multiprocessing.get_context("spawn")

@@ -349,7 +349,7 @@ class Trainer:
     def _resume(self) -> None:
         import torch
 
-        state = torch.load(self.checkpoint, weights_only=False)
+        state = torch.load(self.checkpoint, weights_only=True)
         if state["schedule"] != asdict(self.schedule):
             raise ConfigError(
                 f"the checkpoint was made with {state['schedule']}",
@@ -491,7 +491,8 @@ def export(trainer: Trainer, folder: Path) -> None:
     model.register_to_config(latents_mean=latents[0].tolist(), latents_std=latents[1].tolist())
     unfinished = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(unfinished, ignore_errors=True)
-    torch.nn.Module.half(model).save_pretrained(unfinished)  # ModelMixin.half warns of layers that this model lacks
+    torch.nn.Module.half(model)  # ModelMixin.half warns of layers that this model lacks
+    model.save_pretrained(unfinished)
     for path in unfinished.iterdir():
         path.chmod(0o644)  # safetensors writes files that only their owner may read
     figures = measure(trainer.cache, LatentCodec.load(unfinished))

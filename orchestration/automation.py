@@ -55,11 +55,11 @@ def build_sensors(runtime: SceneRuntime, partitions: dg.DynamicPartitionsDefinit
         description="After every refresh, asks for the scenes that have never been finished, in batches.",
     )
     def missing_scenes(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        event = context.instance.get_latest_materialization_event(dg.AssetKey(CATALOG_TABLE))
-        if event is None:
+        refreshes = context.instance.fetch_materializations(dg.AssetKey(CATALOG_TABLE), limit=1).records
+        if not refreshes:
             return dg.SkipReason("The collection has no catalogue yet.")
         seen = json.loads(context.cursor) if context.cursor else {"refresh": None, "after": ""}
-        refresh = event.run_id
+        refresh = refreshes[0].storage_id
         after = seen["after"] if seen["refresh"] == refresh else ""
         if after is None:
             return dg.SkipReason("Every scene of the last refresh has been finished or asked for.")
@@ -98,7 +98,7 @@ def _is_finished(runtime: SceneRuntime, scene_id: str) -> bool:
     return any(failure is not None and failure.quarantined for failure in failures)
 
 
-def _request(refresh: str, scenes: list[str]) -> dg.RunRequest:
+def _request(refresh: int, scenes: list[str]) -> dg.RunRequest:
     return dg.RunRequest(
         run_key=digest([refresh, scenes]),
         run_config={"ops": {"repair_scenes": {"config": {"scenes": scenes}}}},

@@ -65,7 +65,8 @@ class LatentCodec:
         space = latent_space(weights, revision=revision)
         network = CosmosNetwork(_read_model(folder))
         try:
-            network.model.to(device=torch.device(device), dtype=getattr(torch, dtype))
+            # ModelMixin.to warns of layers that this model lacks.
+            torch.nn.Module.to(network.model, device=torch.device(device), dtype=getattr(torch, dtype))
         except (RuntimeError, AssertionError) as error:
             raise EngineError(
                 f"the device {device!r} cannot be used: {error}", where=str(weights), remedy="Choose the device cpu"
@@ -232,14 +233,20 @@ def latent_space(weights: str | Path, *, revision: str | None = None) -> LatentS
     return LatentSpace(
         id=_space_id(weights, revision),
         channels=channels,
-        mean=np.reshape(np.float32(config["latents_mean"]), (channels, -1)),
-        std=np.reshape(np.float32(config["latents_std"]), (channels, -1)),
+        mean=_table(config["latents_mean"], channels, missing=0),
+        std=_table(config["latents_std"], channels, missing=1),
         scale=_scheduler_scale(folder),
         temporal_stride=config["temporal_compression_ratio"],
         spatial_stride=config["spatial_compression_ratio"],
         weights_digest=digest,
         licence=weights_licence(weights, revision=revision),
     )
+
+
+def _table(values: list[float] | None, channels: int, *, missing: float) -> NDArray[np.float32]:
+    """(C, t) from the configuration's flat, channel-major list; a model without one is not normalised."""
+    flat = np.full(channels, missing) if values is None else np.array(values)
+    return flat.reshape(channels, -1).astype(np.float32)
 
 
 def _space_id(weights: str | Path, revision: str | None) -> str:
@@ -292,11 +299,14 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _read_model(folder: Path) -> Any:
+    import torch
     from diffusers.models.autoencoders.autoencoder_kl_cosmos import AutoencoderKLCosmos
 
     try:
         # Without low_cpu_mem_usage=False diffusers warns where accelerate is not installed.
-        model = AutoencoderKLCosmos.from_pretrained(folder, local_files_only=True, low_cpu_mem_usage=False)
+        model = AutoencoderKLCosmos.from_pretrained(
+            folder, torch_dtype=torch.float32, local_files_only=True, low_cpu_mem_usage=False
+        )
     except (OSError, ValueError, RuntimeError) as error:
         raise EngineError(str(error), where=str(folder), remedy="Download or write the model again") from error
-    return model.float().eval().requires_grad_(False)
+    return model.eval().requires_grad_(False)

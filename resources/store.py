@@ -16,6 +16,7 @@ unreferenced files, and of two runs that make the same output at once the first 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -41,6 +42,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 RECORD_NAME = "record.json"
 FAILURE_NAME = "failure.json"
 CORRUPT_SUFFIX = ".corrupt"
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class CorruptOutputError(CorruptFileError):
@@ -144,13 +146,19 @@ class SceneStore:
     def scratch(self) -> Iterator[Path]:
         """A private local directory to make an output in; removed at the end, whatever happens.
 
-        For a local store it is on the store's own file system, so that publishing is a rename.
+        For a local store it is on the store's own file system, so that publishing is a rename. Raises StoreError when
+        that file system is full.
         """
         with self._reporting(self._root):
             directory = self._staging_root() / f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
             directory.mkdir(parents=True)
         try:
             yield directory
+        except OSError as error:
+            # Whoever writes here may say no more than "No space left on device".
+            if error.errno in _FULL and not isinstance(error, StoreError):
+                raise self._refused(error, self._root) from error
+            raise
         finally:
             shutil.rmtree(directory, ignore_errors=True)
 
@@ -362,10 +370,14 @@ class SceneStore:
         except (StoreError, FileNotFoundError):
             raise
         except OSError as error:
-            reason = error.strerror or str(error)
-            failure = StoreError(reason, where=str(path), remedy=f"Make {self.url} writable, with space left.")
-            failure.errno = error.errno
-            raise failure from error
+            raise self._refused(error, path) from error
+
+    def _refused(self, error: OSError, path: PurePosixPath) -> StoreError:
+        """The operating system's refusal as a StoreError with the same errno."""
+        remedy = f"Make {self.url} writable, with space left."
+        refusal = StoreError(error.strerror or str(error), where=str(path), remedy=remedy)
+        refusal.errno = error.errno
+        return refusal
 
 
 class _LocalCache:

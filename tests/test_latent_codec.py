@@ -204,6 +204,22 @@ def test_a_pipeline_gives_its_vae_and_the_schedulers_scale(folder: Path, tmp_pat
     assert space.id == "pipeline"
 
 
+def test_the_configurations_tables_by_channel_and_frame(folder: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(folder, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    config |= {"latents_mean": list(range(12)), "latents_std": None}
+    (other / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match="same shape"):
+        latent_codec.latent_space(other)
+    (other / "config.json").write_text(json.dumps(config | {"latents_std": [2.0] * 12}))
+    space = latent_codec.latent_space(other)
+    np.testing.assert_array_equal(space.mean, np.arange(12).reshape(4, 3))
+    (other / "config.json").write_text(json.dumps(config | {"latents_mean": None}))
+    space = latent_codec.latent_space(other)
+    assert (space.mean == 0).all()
+    assert (space.std == 1).all()
+
+
 def test_a_declared_latent_space_decides_and_belongs_to_its_weights(folder: Path, tmp_path: Path) -> None:
     own = shutil.copytree(folder, tmp_path / "own")
     fields = latent_codec.latent_space(folder).to_json() | {"id": "mine", "scale": 0.5}
