@@ -1,4 +1,8 @@
-"""The tables of a collection, made from what its scenes published."""
+"""The tables of a collection, made from what its scenes published.
+
+Only current outputs give rows: what was made under other settings would mix clips of two sizes or latent spaces, and a
+scene that the quality report has come to reject would stay.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,7 @@ from ..resources.records import Record
 from ..resources.store import SceneStore
 from . import gaussian_shards, scene_objects
 from .catalog import Catalog
+from .scene_pipeline import ScenePipeline
 
 SCENEGEN_TABLE = "scenegen_metadata"
 TRAINING_INDEX = "training_index"
@@ -34,9 +39,14 @@ PROCEDURAL_SCORE = 5.0
 """Aesthetic score given to procedural meshes, which nobody has scored: SceneGen takes rows from 4.5 on."""
 
 
-def write_scenegen_metadata(catalog: Catalog, store: SceneStore) -> pa.Table:
-    """Write scenegen_metadata.parquet and metadata_scene.csv from the objects of all active scenes."""
-    rows = [row for scene, record in _published(catalog, store, scene_objects.NAME) for row in _objects(store, record)]
+def write_scenegen_metadata(catalog: Catalog, pipeline: ScenePipeline) -> pa.Table:
+    """Write scenegen_metadata.parquet and metadata_scene.csv from the current objects of all active scenes.
+
+    Raises CorruptFileError when a record or its objects.json does not hold what was published.
+    """
+    store = pipeline.store
+    published = _current_records(catalog, pipeline, scene_objects.NAME)
+    rows = [row for _, record in published for row in _objects(store, record)]
     numbers = number_scenes({row.scene_name for row in rows}, _known_numbers(store))
     table = object_table(rows, numbers)
     write_parquet(
@@ -49,25 +59,25 @@ def write_scenegen_metadata(catalog: Catalog, store: SceneStore) -> pa.Table:
     return table
 
 
-def write_training_index(catalog: Catalog, store: SceneStore) -> pa.Table:
-    """Write training_index.parquet: one row for each clip in a shard of an active scene."""
-    rows = [
-        row
-        for scene, record in _published(catalog, store, gaussian_shards.NAME)
-        for row in _clips(scene, record)
-    ]
+def write_training_index(catalog: Catalog, pipeline: ScenePipeline) -> pa.Table:
+    """Write training_index.parquet: one row for each clip in a current shard of an active scene.
+
+    Raises CorruptFileError when a record does not hold what was published.
+    """
+    published = _current_records(catalog, pipeline, gaussian_shards.NAME)
+    rows = [row for scene, record in published for row in _clips(scene, record)]
     table = pa.Table.from_pylist(rows, TRAINING_INDEX_SCHEMA)
-    write_table(store.table_url(TRAINING_INDEX), table)
+    write_table(pipeline.store.table_url(TRAINING_INDEX), table)
     return table
 
 
-def _published(catalog: Catalog, store: SceneStore, stage: str) -> Iterator[tuple[SceneEntry, Record]]:
-    """The active scenes that have an output of the stage, with its record."""
+def _current_records(catalog: Catalog, pipeline: ScenePipeline, stage: str) -> Iterator[tuple[SceneEntry, Record]]:
+    """The active scenes that have an output of the stage which would be made in the same way now, with its record."""
     scenes = catalog.active()
     with ThreadPoolExecutor(_READERS) as pool:
-        records = pool.map(lambda scene: store.record(scene.scene_id, stage), scenes)
+        records = pool.map(lambda scene: pipeline.store.record(scene.scene_id, stage), scenes)
         for scene, record in zip(scenes, records, strict=True):
-            if record is not None:
+            if record is not None and record.key == pipeline.plan(scene)[stage].key():
                 yield scene, record
 
 

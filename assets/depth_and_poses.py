@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 
 from ..datasets.catalog import SceneEntry
 from ..datasets.tensors import C2W, DEPTH, ESTIMATED_C2W, ESTIMATED_INTRINSICS, FLOAT16_RELATIVE_ERROR
-from ..ops.alignment import align_cameras, relative_pose_error
-from ..resources.engines import EngineIdentity, Engines, identity_of
+from ..ops.alignment import Similarity, align_cameras, relative_pose_error
+from ..ops.contact_sheet import contact_sheet
+from ..resources.engines import ClipGeometry, EngineIdentity, Engines, identity_of
 from ..resources.profiles import Profile
 from . import camera_paths, scene_scaffold
+from .event_metadata import PREVIEW_NAME
 from .observations import observe
-from .pictures_of_arrays import depth_picture, write_preview
+from .pictures_of_arrays import PREVIEW_FRAMES, depth_picture, spread
 from .stage import Made, Stage, StageContext, StageInputs
 
 NAME = "depth_and_poses"
@@ -38,24 +40,19 @@ def make(context: StageContext) -> Made:
     depth and commanded cameras share one unit.
     """
     frames = context.profile.frames
-    sizes = {"T": frames.count, "H": frames.height, "W": frames.width}
-    scaffold = scene_scaffold.read_scaffold(context.inputs)
-    scene = context.engines.depth_and_poses().open_scene(scaffold)
+    scene = context.engines.depth_and_poses().open_scene(scene_scaffold.read_scaffold(context.inputs))
     made = Made()
     summary: dict[str, Any] = {}
-    last_frames = []
+    shown: dict[str, list[NDArray[np.uint8]]] = {}
     for trajectory in context.profile.trajectories.names:
         cameras = camera_paths.read_cameras(context.inputs, trajectory, height=frames.height, width=frames.width)
         commanded = np.stack([camera.c2w for camera in cameras])
         intrinsics = np.stack([camera.intrinsics for camera in cameras])
         found = scene.estimate(cameras)
         similarity = align_cameras(found.c2w, commanded)
-        aligned = similarity.apply(found.c2w)
         depth = _scaled_depth(found.depth, similarity.scale, (frames.count, frames.height, frames.width))
-        observe(made, DEPTH, trajectory, depth, **sizes)
-        observe(made, C2W, f"{trajectory} commanded", commanded, T=frames.count)
-        observe(made, ESTIMATED_C2W, trajectory, found.c2w, T=frames.count)
-        observe(made, ESTIMATED_INTRINSICS, trajectory, found.intrinsics, T=frames.count)
+        aligned = similarity.apply(found.c2w)
+        _observe(made, trajectory, depth, commanded, found)
         np.savez_compressed(context.scratch / depth_name(trajectory), depth=depth)
         np.savez(
             context.scratch / cameras_name(trajectory),
@@ -65,35 +62,64 @@ def make(context: StageContext) -> Made:
             estimated_intrinsics=found.intrinsics,
             aligned_c2w=aligned,
         )
-        relative = relative_pose_error(aligned, commanded)
         summary[trajectory] = {
-            "metric": found.metric,
-            "unit": "metre" if found.metric else "arbitrary",
-            "similarity": {
-                "scale": similarity.scale,
-                "scale_determined": similarity.scale_determined,
-                "rotation": similarity.rotation.tolist(),
-                "rotation_from": similarity.rotation_from,
-                "translation": similarity.translation.tolist(),
-            },
-            "absolute_trajectory_error": similarity.position_rmse,
-            "rotation_error_degrees": similarity.rotation_rmse_degrees,
-            "relative_translation_error": relative.translation_rmse,
-            "relative_rotation_error_degrees": relative.rotation_rmse_degrees,
-            "focal_error": float(np.abs(found.intrinsics[:, :2] / intrinsics[:, :2] - 1).max()),
+            **_agreement(found, similarity, aligned, commanded, intrinsics),
             "depth_valid_fraction": float(np.mean([(frame > 0).mean() for frame in depth])),
-            "depth_relative_error_bound": FLOAT16_RELATIVE_ERROR,
         }
-        last_frames.append(depth_picture(depth[-1].astype(np.float32)))
+        shown[trajectory] = [_grey(depth[index]) for index in spread(frames.count, PREVIEW_FRAMES)]
     context.write_json(SUMMARY, summary)
+    (context.scratch / PREVIEW_NAME).write_bytes(contact_sheet(shown))
     made.metadata |= summary
     made.metrics |= {
         "clips": len(summary),
         "absolute_trajectory_error": max(clip["absolute_trajectory_error"] for clip in summary.values()),
         "depth_valid_fraction": min(clip["depth_valid_fraction"] for clip in summary.values()),
     }
-    write_preview(context.scratch, np.concatenate(last_frames, axis=1))
     return made
+
+
+def _observe(
+    made: Made, trajectory: str, depth: NDArray[np.float16], commanded: NDArray[np.float32], found: ClipGeometry
+) -> None:
+    """Hold a clip's arrays to their contracts."""
+    count, height, width = depth.shape
+    observe(made, DEPTH, trajectory, depth, T=count, H=height, W=width)
+    observe(made, C2W, f"{trajectory} commanded", commanded, T=count)
+    observe(made, ESTIMATED_C2W, trajectory, found.c2w, T=count)
+    observe(made, ESTIMATED_INTRINSICS, trajectory, found.intrinsics, T=count)
+
+
+def _agreement(
+    found: ClipGeometry,
+    similarity: Similarity,
+    aligned: NDArray[np.float32],
+    commanded: NDArray[np.float32],
+    intrinsics: NDArray[np.float32],
+) -> dict[str, Any]:
+    """How the estimated cameras of a clip are aligned to the commanded ones, and what is left over."""
+    relative = relative_pose_error(aligned, commanded)
+    return {
+        "metric": found.metric,
+        "unit": "metre" if found.metric else "arbitrary",
+        "similarity": {
+            "scale": similarity.scale,
+            "scale_determined": similarity.scale_determined,
+            "rotation": similarity.rotation.tolist(),
+            "rotation_from": similarity.rotation_from,
+            "translation": similarity.translation.tolist(),
+        },
+        "absolute_trajectory_error": similarity.position_rmse,
+        "rotation_error_degrees": similarity.rotation_rmse_degrees,
+        "relative_translation_error": relative.translation_rmse,
+        "relative_rotation_error_degrees": relative.rotation_rmse_degrees,
+        "focal_error": float(np.abs(found.intrinsics[:, :2] / intrinsics[:, :2] - 1).max()),
+        "depth_relative_error_bound": FLOAT16_RELATIVE_ERROR,
+    }
+
+
+def _grey(depth: NDArray[np.float16]) -> NDArray[np.uint8]:
+    """A frame's depth as an (H, W, 3) picture."""
+    return np.repeat(depth_picture(depth.astype(np.float32))[..., None], 3, axis=2)
 
 
 def _scaled_depth(frames: Any, scale: float, shape: tuple[int, int, int]) -> NDArray[np.float16]:

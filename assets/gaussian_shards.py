@@ -89,9 +89,7 @@ def _clips(context: StageContext, report: dict[str, Any]) -> Iterator[ClipArrays
             c2w=cameras["commanded_c2w"],
             intrinsics=cameras["commanded_intrinsics"],
             metric=facts["metric"],
-            quality={
-                name: np.nan if value is None else value for name, value in report[trajectory]["metrics"].items()
-            },
+            quality={name: np.nan if value is None else value for name, value in report[trajectory]["metrics"].items()},
             estimated_c2w=cameras["estimated_c2w"],
             estimated_intrinsics=cameras["estimated_intrinsics"],
             metadata={

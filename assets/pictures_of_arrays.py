@@ -12,6 +12,13 @@ from PIL import Image
 from .event_metadata import PREVIEW_NAME
 
 PREVIEW_WIDTH = 320
+PREVIEW_FRAMES = 4
+"""Frames of a clip in its row of a contact sheet."""
+
+
+def spread(count: int, wanted: int) -> list[int]:
+    """At most `wanted` indices of `count` frames, evenly spread, with the first and the last."""
+    return np.unique(np.linspace(0, count - 1, wanted).round().astype(int)).tolist()
 
 
 def write_png(path: Path, picture: NDArray[np.uint8]) -> None:

@@ -101,7 +101,10 @@ STAGE = Stage(
     make=make,
     settings=settings,
     engine=engine,
-    sources=("resources/embedded_engines.py:GroundTruthScaffold", "resources/embedded_engines.py:TourIntoPictureScaffold"),
+    sources=(
+        "resources/embedded_engines.py:GroundTruthScaffold",
+        "resources/embedded_engines.py:TourIntoPictureScaffold",
+    ),
     checks={
         "depth": "Depth is finite z-depth, 0 where invalid.",
         "intrinsics": "Intrinsics are finite, in pixels.",

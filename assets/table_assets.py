@@ -80,7 +80,7 @@ def build_table_assets(partitions: dg.DynamicPartitionsDefinition) -> list[dg.As
     def scenegen_metadata(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         runtime: SceneRuntime = getattr(context.resources, RUNTIME_RESOURCE)
         with plain_failures():
-            table = write_scenegen_metadata(runtime.catalog(), runtime.store)
+            table = write_scenegen_metadata(runtime.catalog(), runtime.pipeline())
         scenes = Counter(table.column("scene_id").to_pylist())
         return dg.MaterializeResult(
             metadata={
@@ -106,7 +106,7 @@ def build_table_assets(partitions: dg.DynamicPartitionsDefinition) -> list[dg.As
     def training_index(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         runtime: SceneRuntime = getattr(context.resources, RUNTIME_RESOURCE)
         with plain_failures():
-            table = write_training_index(runtime.catalog(), runtime.store)
+            table = write_training_index(runtime.catalog(), runtime.pipeline())
         return dg.MaterializeResult(
             metadata={
                 "clips": table.num_rows,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..datasets.catalog import SceneEntry
 from ..datasets.tensors import LATENTS, RGB
@@ -18,11 +20,11 @@ from . import camera_paths, scene_scaffold
 from .event_metadata import PREVIEW_NAME
 from .frame_stream import read_twice
 from .observations import observe
+from .pictures_of_arrays import PREVIEW_FRAMES, spread
 from .stage import Made, Stage, StageContext, StageInputs
 
 NAME = "video_latents"
 LATENT_SPACE = "latent_space.json"
-PREVIEW_FRAMES = 4
 
 
 def video_name(trajectory: str) -> str:
@@ -42,7 +44,7 @@ def make(context: StageContext) -> Made:
     codec = context.engines.latent_codec()
     scene = context.engines.video().open_scene(scene_scaffold.read_scaffold(context.inputs))
     made = Made(metadata={"latent_space": codec.space.to_json()})
-    shown: dict[str, list[np.ndarray]] = {}
+    shown: dict[str, list[NDArray[np.uint8]]] = {}
     shape = codec.space.latent_shape(frames.count, frames.height, frames.width)
     for trajectory in profile.trajectories.names:
         cameras = camera_paths.read_cameras(context.inputs, trajectory, height=frames.height, width=frames.width)
@@ -71,9 +73,11 @@ def make(context: StageContext) -> Made:
     return made
 
 
-def _keep_some(frames, kept: list[np.ndarray], count: int):
+def _keep_some(
+    frames: Iterable[NDArray[np.uint8]], kept: list[NDArray[np.uint8]], count: int
+) -> Iterator[NDArray[np.uint8]]:
     """Pass frames on, keeping a few spread over the clip."""
-    wanted = set(np.linspace(0, count - 1, PREVIEW_FRAMES).round().astype(int).tolist())
+    wanted = spread(count, PREVIEW_FRAMES)
     for index, frame in enumerate(frames):
         if index in wanted:
             kept.append(frame)

@@ -1,6 +1,6 @@
 """Memory of one scene through all stages in one process: peak resident size and seconds of each stage.
 
-    python benchmarks/memory.py [--height 704 --width 1280 --frames 121 --trajectories 1] [--codec FOLDER] [--picture FILE]
+    python benchmarks/memory.py [--height 704 --width 1280 --frames 121 --trajectories 1] [--codec FOLDER]
 
 Sampled every 20 ms by a thread; the kernel's own high-water mark of the whole process is printed beside it.
 """

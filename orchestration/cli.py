@@ -30,7 +30,12 @@ def make(
     """Bring the whole collection up to date: catalogue, every scene that is not current, tables."""
     from .make_command import make_collection
 
-    if not make_collection(load_profile(config), Console()):
+    try:
+        whole = make_collection(load_profile(config), Console())
+    except KeyboardInterrupt:
+        typer.echo("Interrupted: what is finished is kept, and the same command goes on from there.", err=True)
+        raise typer.Exit(130) from None
+    if not whole:
         raise typer.Exit(1)
 
 

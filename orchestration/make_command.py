@@ -23,6 +23,8 @@ from .code_location import build_definitions
 from .instance import open_instance
 from .jobs import MAKE_SCENES, REBUILD_TABLES, REFRESH, REPAIR
 
+_INTERRUPTIONS = {dg.DagsterExecutionInterruptedError.__name__, KeyboardInterrupt.__name__}
+
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -119,39 +121,48 @@ def _execute(
     tags: dict[str, str] | None = None,
     run_config: dict | None = None,
 ) -> dg.ExecuteInProcessResult:
-    return definitions.resolve_job_def(job).execute_in_process(
+    """Run a job in this process. Raises KeyboardInterrupt when that is what ended it."""
+    result = definitions.resolve_job_def(job).execute_in_process(
         instance=instance, tags=tags, run_config={**QUIET, **(run_config or {})}, raise_on_error=False
     )
+    if any(_root_error(event)[0] in _INTERRUPTIONS for event in _failed_steps(result)):
+        raise KeyboardInterrupt
+    return result
 
 
 def _tried_all_scenes(result: dg.ExecuteInProcessResult) -> bool:
     """Whether a failed run failed only because of single scenes."""
-    told = [event.step_failure_data.user_failure_data for event in result.all_events if event.is_step_failure]
-    return (
-        bool(told)
-        and all(data is not None and "failures" in data.metadata for data in told)
-        and not any(data is not None and STOPPED in data.metadata for data in told)
+    told = [event.step_failure_data.user_failure_data for event in _failed_steps(result)]
+    return bool(told) and all(
+        data is not None and "failures" in data.metadata and STOPPED not in data.metadata for data in told
     )
 
 
 def _job_error(result: dg.ExecuteInProcessResult) -> SceneloomError:
-    """Why the run failed: its failed step in the words of the step, else in those of the error at its root."""
-    reasons = [_reason(event) for event in result.all_events if event.is_step_failure]
+    """Why the run failed: its first failed step in the words of the step, else in those of the error at its root."""
+    reasons = [_reason(event) for event in _failed_steps(result)]
     return SceneloomError(
-        reasons[0] if reasons else "the run failed, and no step says why",
+        reasons[0].rstrip(".") if reasons else "the run failed, and no step says why",
         where=result.job_def.name,
         remedy=f"Run {result.run_id} in the Dagster UI has the whole story.",
     )
 
 
+def _failed_steps(result: dg.ExecuteInProcessResult) -> list[dg.DagsterEvent]:
+    return [event for event in result.all_events if event.is_step_failure]
+
+
 def _reason(event: dg.DagsterEvent) -> str:
     told = event.step_failure_data.user_failure_data
-    if told is not None and told.description:
-        return told.description.rstrip(".")
+    return (told.description if told is not None else None) or _root_error(event)[1]
+
+
+def _root_error(event: dg.DagsterEvent) -> tuple[str, str]:
+    """Class and message of the error that a failed step's error goes back to."""
     error = event.step_failure_data.error
     while error is not None and error.cause is not None:
         error = error.cause
-    return error.message.strip().rstrip(".") if error is not None else "the step failed"
+    return ("", "the step failed") if error is None else (error.cls_name or "", error.message.strip())
 
 
 def _progress(console: Console) -> Progress:

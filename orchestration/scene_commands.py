@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from ..assets.scene_preview import NAME as PREVIEW_STAGE
 from ..assets.scene_preview import RECORDING
@@ -18,6 +18,8 @@ from ..datasets.errors import InputError
 from ..resources.profiles import load_profile
 
 scenes_app = typer.Typer(no_args_is_help=True, help="How scenes stand, why, and what to do about it.")
+
+PIPE_WIDTH = 200
 
 _Config = Annotated[str | None, typer.Option(help="The profile; without it SCENELOOM_CONFIG, else the demo's.")]
 _Scene = Annotated[str, typer.Argument(help="Id of the scene.")]
@@ -31,7 +33,7 @@ def list_scenes(
     """Every scene of the catalogue with the state of its stages."""
     runtime = SceneRuntime(load_profile(config))
     pipeline = runtime.pipeline()
-    table = Table("scene", "kind", "split", "state", "stage", "prompt or picture")
+    table = Table(Column("scene", no_wrap=True), "kind", "split", "state", "stage", "prompt or picture")
     for scene in runtime.catalog().entries.values():
         statuses = pipeline.status(scene)
         open_stages = [status for status in statuses if status.state != "current"]
@@ -39,7 +41,9 @@ def list_scenes(
         if state is None or shown == state or any(status.state == state for status in statuses):
             stage = open_stages[0].stage if open_stages else ""
             table.add_row(scene.scene_id, scene.kind, scene.split, shown, stage, scene.prompt or scene.image_url or "")
-    Console().print(table)
+    console = Console()
+    # A pipe has no width of its own; a reader of it wants whole rows.
+    console.print(table, width=None if console.is_terminal else PIPE_WIDTH)
 
 
 @scenes_app.command("why")
@@ -79,6 +83,7 @@ def view(
 ) -> None:
     """Open the Rerun recording of a scene: cameras, frames, depth clouds, objects."""
     runtime = SceneRuntime(load_profile(config))
+    runtime.catalog().require([scene])
     record = runtime.store.record(scene, PREVIEW_STAGE)
     if record is None:
         raise InputError(

@@ -177,7 +177,7 @@ def stage_sources(stage: Stage, root: Path = ROOT) -> set[Source]:
 def digest(source: Source, root: Path = ROOT) -> str:
     """16 hex digits of a source's syntax without docstrings and comments."""
     module = read_module(source.module, root)
-    node: ast.AST = module.definitions[source.name] if source.name in module.definitions else module.tree
+    node: ast.AST = module.definitions.get(source.name, module.tree)
     return hashlib.sha256(json.dumps(_syntax(node)).encode()).hexdigest()[:16]
 
 
@@ -212,7 +212,7 @@ def _without_docstrings(body: Any) -> Any:
 
 def lock_entry(stage: Stage, root: Path = ROOT) -> dict[str, Any]:
     """What the lock file holds of a stage."""
-    sources = sorted(source for source in stage_sources(stage, root))
+    sources = sorted(stage_sources(stage, root))
     digests = {
         str(source): digest(source, root)
         for source in sources

@@ -87,7 +87,7 @@ def test_a_source_that_does_not_exist_is_named(profile: Profile, store: SceneSto
 
 
 def test_a_collection_without_a_catalogue_says_how_to_make_one(store: SceneStore) -> None:
-    with pytest.raises(InputError, match="has no catalogue yet.*Materialize scene_catalog, or run `sceneloom make`"):
+    with pytest.raises(InputError, match=r"has no catalogue yet.*Materialize scene_catalog, or run `sceneloom make`"):
         read_catalog(store)
 
 

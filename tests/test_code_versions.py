@@ -149,9 +149,9 @@ def test_only_code_that_counts_changes_a_digest(
 
 def test_sources_that_do_not_exist_are_named() -> None:
     stage = BY_NAME["video_latents"]
-    with pytest.raises(UnknownSource, match="video_latents names resources/no_engine.py"):
+    with pytest.raises(UnknownSource, match=r"video_latents names resources/no_engine\.py"):
         stage_sources(dataclasses.replace(stage, sources=("resources/no_engine.py:Engine",)))
-    with pytest.raises(UnknownSource, match=r"embedded_engines.py does not define it"):
+    with pytest.raises(UnknownSource, match=r"embedded_engines\.py does not define it"):
         stage_sources(dataclasses.replace(stage, sources=("resources/embedded_engines.py:NoEngine",)))
 
 

@@ -17,7 +17,7 @@ from sceneloom.datasets.parquet import read_parquet
 from sceneloom.datasets.shards import ShardReader
 from sceneloom.datasets.training_index import TRAINING_INDEX_SCHEMA, read_table
 
-from .tiny import FRAMES, HEIGHT, TRAJECTORIES, WIDTH, MadeCollection, copied_collection, made_collection
+from .tiny import FRAMES, HEIGHT, TRAJECTORIES, WIDTH, MadeCollection, copied_collection, made_collection, run_scene
 
 
 @pytest.fixture
@@ -66,15 +66,15 @@ def test_the_index_moves_with_its_store(made: MadeCollection, tmp_path: Path) ->
 
 
 def test_retired_scenes_leave_the_tables_and_keep_their_number(made: MadeCollection) -> None:
-    store = made.runtime.store
+    pipeline = made.runtime.pipeline()
     with_objects = [scene for scene in made.catalog.active() if made.objects(scene)]
     first, other = with_objects[:2]
     before = dict(_numbers(made))
     catalog = retired(made.catalog, first.scene_id)
-    assert first.scene_id not in write_training_index(catalog, store)["scene_id"].to_pylist()
-    assert set(write_scenegen_metadata(catalog, store)["scene_name"].to_pylist()) == {other.scene_id}
+    assert first.scene_id not in write_training_index(catalog, pipeline)["scene_id"].to_pylist()
+    assert set(write_scenegen_metadata(catalog, pipeline)["scene_name"].to_pylist()) == {other.scene_id}
     assert dict(_numbers(made)) == before, "a number is never given to a second scene"
-    again = write_scenegen_metadata(made.catalog, store)
+    again = write_scenegen_metadata(made.catalog, pipeline)
     assert dict(zip(again["scene_name"].to_pylist(), again["scene_id"].to_pylist(), strict=True)) == before
     assert made.record(first, gaussian_shards.NAME), "nothing of the scene is deleted"
 
@@ -87,16 +87,35 @@ def _numbers(made: MadeCollection) -> list[tuple[str, str]]:
 def test_scenes_that_were_not_made_are_left_out(made: MadeCollection) -> None:
     scene = made.scene()
     made.runtime.store.set_aside_record(scene.scene_id, "gaussian_shards")
-    table = write_training_index(made.catalog, made.runtime.store)
+    table = write_training_index(made.catalog, made.runtime.pipeline())
     assert scene.scene_id not in table["scene_id"].to_pylist()
     assert table.num_rows == (len(made.catalog.active()) - 1) * len(TRAJECTORIES)
+
+
+def test_what_was_made_under_other_settings_is_left_out_until_it_is_made_again(tmp_path: Path) -> None:
+    made = copied_collection(
+        tmp_path / "copy", video={"constant_rate_factor": 30}, objects={"minimum_visible_pixels": 30}
+    )
+    first, *_ = made.catalog.active()
+    run_scene(made, first)
+    pipeline = made.runtime.pipeline()
+    assert set(write_training_index(made.catalog, pipeline)["scene_id"].to_pylist()) == {first.scene_id}
+    assert set(write_scenegen_metadata(made.catalog, pipeline)["scene_name"].to_pylist()) <= {first.scene_id}
+
+
+def test_a_scene_that_came_to_be_rejected_leaves_the_index(tmp_path: Path) -> None:
+    made = copied_collection(tmp_path / "copy", quality={"minimum_sharpness": 19.0})
+    for scene in made.catalog.active():
+        assert run_scene(made, scene)[-1].outcome == "failed"
+        assert made.record(scene, "gaussian_shards"), "the shard of before still stands"
+    assert write_training_index(made.catalog, made.runtime.pipeline()).num_rows == 0
 
 
 def test_the_same_scenes_give_the_same_bytes(made: MadeCollection) -> None:
     tables = Path(made.runtime.store.table_url("training_index")).parent
     before = {path.name: path.read_bytes() for path in tables.iterdir() if path.stem != "scene_catalog"}
-    write_training_index(made.catalog, made.runtime.store)
-    write_scenegen_metadata(made.catalog, made.runtime.store)
+    write_training_index(made.catalog, made.runtime.pipeline())
+    write_scenegen_metadata(made.catalog, made.runtime.pipeline())
     for name, content in before.items():
         if name.startswith(("training", "scenegen", "metadata", "scene_numbers")):
             assert (tables / name).read_bytes() == content, name
@@ -155,6 +174,6 @@ def test_the_only_thing_that_scenegen_misses_is_what_trellis_makes() -> None:
 
 
 def test_an_index_of_no_scene_is_an_empty_table_of_the_schema(made: MadeCollection) -> None:
-    table = write_training_index(Catalog({}), made.runtime.store)
+    table = write_training_index(Catalog({}), made.runtime.pipeline())
     assert table.num_rows == 0
     assert read_table(made.runtime.store.table_url("training_index")).schema.equals(TRAINING_INDEX_SCHEMA)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from sceneloom.assets import camera_paths, depth_and_poses, scene_scaffold
 from sceneloom.assets.stage import StageContext
 from sceneloom.datasets.tensors import FLOAT16_RELATIVE_ERROR
@@ -115,3 +117,14 @@ def test_an_estimate_in_another_frame_and_scale_is_brought_to_the_commanded_came
         commanded = inputs.arrays(camera_paths.NAME, "left.npz")["c2w"]
         np.testing.assert_allclose(archive["aligned_c2w"], commanded, atol=1e-4)
         assert np.abs(archive["estimated_c2w"] - commanded).max() > 0.5
+
+
+@KINDS
+def test_the_preview_has_a_row_for_each_trajectory(kind: str) -> None:
+    made = made_collection()
+    content = made.inputs(made.scene(kind)).path("depth_and_poses", "preview.webp").read_bytes()
+    sheet = np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).astype(int)
+    assert sheet.shape[:2] == (len(TRAJECTORIES) * (14 + HEIGHT + 2), 4 * (WIDTH + 2) - 2)
+    depth = depth_and_poses.read_depth(made.inputs(made.scene(kind)), "left")[0].astype(np.float32)
+    first = sheet[14 : 14 + HEIGHT, :WIDTH].mean(axis=-1)
+    assert np.corrcoef(first.ravel(), (1 / depth).ravel())[0, 1] > 0.9, "near is bright"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 from sceneloom.assets.event_metadata import PREVIEW_NAME
-from sceneloom.assets.pictures_of_arrays import PREVIEW_WIDTH, depth_picture, read_png, write_png, write_preview
+from sceneloom.assets.pictures_of_arrays import PREVIEW_WIDTH, depth_picture, read_png, spread, write_png, write_preview
 
 
 @settings(deadline=None, max_examples=20)
@@ -56,3 +56,13 @@ def test_one_far_away_pixel_does_not_grey_the_rest() -> None:
 @pytest.mark.parametrize("depth", [np.zeros((3, 4)), np.full((3, 4), 2.5)])
 def test_depth_without_range_gives_a_picture_still(depth: np.ndarray) -> None:
     assert depth_picture(depth).shape == depth.shape
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(1, 200), st.integers(2, 8))
+def test_frames_are_spread_from_the_first_to_the_last(count: int, wanted: int) -> None:
+    chosen = spread(count, wanted)
+    assert (chosen[0], chosen[-1]) == (0, count - 1)
+    assert len(chosen) == min(count, wanted)
+    steps = np.diff(chosen)
+    assert steps.size == 0 or steps.max() - steps.min() <= 1

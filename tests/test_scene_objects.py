@@ -36,8 +36,8 @@ def test_masks_partition_the_view() -> None:
         assert row["visible_pixels"] == (mask > 0).sum() >= 16
         assert 0.1 <= row["visibility"] <= 1
         left, top, right, bottom = row["box"]
-        assert (mask > 0).any(axis=0).nonzero()[0][[0, -1]].tolist() == [left, right - 1]
-        assert (mask > 0).any(axis=1).nonzero()[0][[0, -1]].tolist() == [top, bottom - 1]
+        lines, columns = np.nonzero(mask)
+        assert [columns.min(), lines.min(), columns.max() + 1, lines.max() + 1] == [left, top, right, bottom]
 
 
 def test_posed_meshes_reproject_onto_their_masks_through_both_conventions() -> None:

@@ -38,7 +38,9 @@ def test_every_published_contract_is_a_check_of_its_stage_and_the_other_way_roun
         }
         assert observed == set(stage.checks), stage.name
         for scene in made.catalog.active():
-            assert all(each.passed and each.expected and each.found for each in made.record(scene, stage.name).contracts)
+            assert all(
+                each.passed and each.expected and each.found for each in made.record(scene, stage.name).contracts
+            )
 
 
 def test_a_stage_reads_only_the_inputs_that_it_declares(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 from sceneloom.assets import camera_paths, conditioning_view, scene_scaffold, video_latents
 from sceneloom.datasets.latent_spaces import LatentSpace
 from sceneloom.datasets.video import probe, read_video
+from sceneloom.ops.quality import LUMA
 from sceneloom.resources.engines import Camera
 
 from .tiny import FRAMES, HEIGHT, TRAJECTORIES, WIDTH, MadeCollection, made_collection
@@ -19,7 +20,7 @@ from .tiny import FRAMES, HEIGHT, TRAJECTORIES, WIDTH, MadeCollection, made_coll
 KINDS = pytest.mark.parametrize("kind", ["prompt", "image"])
 
 
-def psnr(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
+def psnr(first: NDArray[np.number], second: NDArray[np.number]) -> float:
     return float(-10 * np.log10(np.mean((first.astype(float) - second.astype(float)) ** 2 / 255**2) + 1e-12))
 
 
@@ -58,7 +59,10 @@ def test_the_first_frame_of_every_trajectory_looks_like_the_view(kind: str) -> N
 @KINDS
 def test_videos_are_what_the_engine_gave(kind: str) -> None:
     made = made_collection()
-    assert psnr(video(made, kind, "left"), rendered(made, kind, "left")) > 33
+    published, given = video(made, kind, "left"), rendered(made, kind, "left")
+    # H.264 keeps colour at half the resolution, so brightness is compared.
+    assert psnr(published @ LUMA, given @ LUMA) > 36
+    assert psnr(published, given) > 28
 
 
 @KINDS

@@ -142,8 +142,8 @@ def made_collection() -> MadeCollection:
     made = make(load_profile(write_profile(folder, write_sources(folder))))
     failed = [event.failure.message for event in made.events if event.failure is not None]
     assert not failed, failed
-    write_scenegen_metadata(made.catalog, made.runtime.store)
-    write_training_index(made.catalog, made.runtime.store)
+    write_scenegen_metadata(made.catalog, made.runtime.pipeline())
+    write_training_index(made.catalog, made.runtime.pipeline())
     return made
 
 
