@@ -10,6 +10,7 @@ import numpy as np
 
 from ..datasets.camera_files import read_cameras as read_camera_file
 from ..datasets.catalog import SceneEntry
+from ..datasets.errors import ConfigError
 from ..datasets.tensors import C2W, INTRINSICS
 from ..ops.clearance import FittedPath, fit_path
 from ..ops.raycast import RayCaster
@@ -22,7 +23,7 @@ from ..ops.trajectories import (
     scene_scale,
 )
 from ..resources.engines import Camera, EngineIdentity, Engines, Scaffold
-from ..resources.profiles import Profile
+from ..resources.profiles import CameraFile, Profile
 from . import scene_scaffold
 from .observations import observe
 from .stage import Made, Stage, StageContext, StageInputs
@@ -76,8 +77,15 @@ def _build(trajectory: str, scaffold: Scaffold, context: StageContext) -> Camera
     file = chosen.files.get(trajectory)
     frames = context.profile.frames
     if file is not None:
-        sequence = read_camera_file(Path(file))
-        return path_from_cameras(sequence.c2w, name=trajectory, source=file, frames=frames.count, times=sequence.times)
+        sequence = read_camera_file(Path(file.path))
+        return path_from_cameras(
+            sequence.c2w,
+            name=trajectory,
+            source=file.path,
+            frames=frames.count,
+            times=sequence.times,
+            scale=file.metres_per_unit,
+        )
     return build_path(
         trajectory,
         TrajectoryContext(
@@ -121,9 +129,24 @@ def settings(profile: Profile, scene: SceneEntry) -> dict[str, Any]:
     chosen = profile.trajectories
     return {
         **chosen.model_dump(mode="json", exclude={"files"}),
-        "files": {name: hashlib.sha256(Path(file).read_bytes()).hexdigest() for name, file in chosen.files.items()},
+        "files": {name: _content(name, file) for name, file in chosen.files.items()},
         "frames": profile.frames.model_dump(mode="json", exclude={"frames_per_second"}),
     }
+
+
+def _content(trajectory: str, file: CameraFile) -> dict[str, Any]:
+    """What of a camera file (a folder, for COLMAP) decides the path. Raises ConfigError when it cannot be read."""
+    place = Path(file.path)
+    try:
+        parts = sorted(part for part in place.rglob("*") if part.is_file()) if place.is_dir() else [place]
+        content = b"".join(part.read_bytes() for part in parts)
+    except OSError as error:
+        raise ConfigError(
+            f"{file.path} cannot be read ({error.strerror})",
+            where=f"trajectories.files.{trajectory}",
+            remedy="Name an existing camera file.",
+        ) from error
+    return {"sha256": hashlib.sha256(content).hexdigest(), "metres_per_unit": file.metres_per_unit}
 
 
 def engine(engines: Engines, scene: SceneEntry) -> EngineIdentity:

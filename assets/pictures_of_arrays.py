@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +22,13 @@ def spread(count: int, wanted: int) -> list[int]:
     return np.unique(np.linspace(0, count - 1, wanted).round().astype(int)).tolist()
 
 
-def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
-    """Write an (H, W, 3) or (H, W) uint8 picture losslessly; equal pictures give equal bytes."""
+def write_png(path: Path, picture: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
+    """Write an (H, W, 3) uint8, (H, W) uint8 or (H, W) uint16 picture losslessly; equal pictures give equal bytes."""
     Image.fromarray(picture).save(path, format="PNG", compress_level=6)
 
 
-def read_png(path: Path) -> NDArray[np.uint8]:
-    """Read what `write_png` wrote."""
+def read_png(path: Path) -> NDArray[Any]:
+    """Read what `write_png` wrote, in the dtype that it had."""
     with Image.open(path) as image:
         return np.asarray(image)
 

@@ -48,7 +48,7 @@ def make(context: StageContext) -> Made:
     )
     made = Made(metadata={"objects": [item.instance.name for item in found]})
     observe(made, INSTANCE_MASK, "view", seen.instance_ids[None], T=1, H=height, W=width)
-    write_png(context.scratch / MASKS, seen.instance_ids.astype(np.uint8))
+    write_png(context.scratch / MASKS, seen.instance_ids)
     rows = [_write_object(context.scratch, scene, item, scaffold.intrinsics) for item in found]
     context.write_json(OBJECTS, {"metric": scaffold.metric, "estimated": False, "objects": rows})
     made.metrics |= {"objects": len(found), "objects_in_scene": len(scene.instances)}

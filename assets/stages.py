@@ -22,7 +22,8 @@ STAGES: tuple[Stage, ...] = (
     video_latents.STAGE,
     depth_and_poses.STAGE,
     scene_objects.STAGE,
+    # Before the verdict, which ends the scene where it is bad: a rejected scene is the one that people want to look at.
+    scene_preview.STAGE,
     quality_report.STAGE,
     gaussian_shards.STAGE,
-    scene_preview.STAGE,
 )

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import dagster as dg
 import yaml
+
 from sceneloom.assets.scene_partitions import scene_partitions
 from sceneloom.assets.scene_runtime import SceneRuntime
 from sceneloom.orchestration.code_location import build_definitions

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
 from sceneloom.resources.latent_codec import LatentCodec
 
 CLIPS = ((17, 176, 320), (121, 352, 640), (121, 704, 1280))

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import psutil
 import yaml
+
 from sceneloom.assets.catalog import refresh_catalog
 from sceneloom.assets.scene_pipeline import StageEvent
 from sceneloom.assets.scene_runtime import SceneRuntime

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import dagster as dg
+
 from sceneloom.assets.scene_assets import RUNTIME_RESOURCE, build_scene_assets
 from sceneloom.assets.scene_partitions import register_scenes, scene_partitions
 from sceneloom.assets.scene_pipeline import ScenePipeline

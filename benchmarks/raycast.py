@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+
 from sceneloom.ops.procedural_scene import build_scene
 from sceneloom.ops.raycast import RayCaster
 from sceneloom.ops.raycast_reference import world_triangles

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,22 +15,31 @@ from .errors import CorruptFileError
 _BLOCK = 1 << 20
 
 
+@contextmanager
+def unfinished_file(path: Path) -> Iterator[Path]:
+    """The name of a new file beside `path`, which takes the name `path` once the block has ended well.
+
+    Where the block raises, the unfinished file is removed and the error passes on.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a local file through `write`; the file appears whole under its name, or not at all.
 
     Raises whatever `write` or the operating system raises, after removing the unfinished file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        with unfinished.open("xb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
+    with unfinished_file(path) as unfinished, unfinished.open("xb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_bytes_atomically(path: Path, content: bytes) -> None:

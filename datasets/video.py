@@ -11,7 +11,6 @@ full chroma the mean error is 0.03 levels, so both directions ask for that.
 from __future__ import annotations
 
 import io
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import CorruptFileError, InputError
+from .files import unfinished_file
 
 if TYPE_CHECKING:
     import av.container
@@ -83,9 +83,7 @@ def write_video(
         raise InputError("there is no frame to write", where=where, remedy="Give at least one frame.")
     height, width = _checked_size(first, where)
     rate = Fraction(fps).limit_denominator(1001)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
+    with unfinished_file(path) as unfinished:
         muxer_options = {"movflags": "+faststart", "fflags": "+bitexact"}
         with av.open(str(unfinished), "w", format="mp4", options=muxer_options) as container:
             stream = container.add_stream(
@@ -104,10 +102,6 @@ def write_video(
                 container.mux(stream.encode(picture))
                 count += 1
             container.mux(stream.encode(None))
-        unfinished.replace(path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
     return VideoInfo(frames=count, height=height, width=width, fps=rate, codec="h264")
 
 

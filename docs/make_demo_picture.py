@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
 from sceneloom.assets import conditioning_view, depth_and_poses, scene_objects, video_latents
 from sceneloom.assets.pictures_of_arrays import depth_picture, read_png
 from sceneloom.assets.scene_runtime import SceneRuntime

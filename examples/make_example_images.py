@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
 from sceneloom.ops.raycast import RayCaster
 from sceneloom.ops.scene_model import AreaLight, Material, SceneModel, SkyLight, SunLight, Texture, TriangleMesh
 

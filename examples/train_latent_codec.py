@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
 from sceneloom.datasets.errors import ConfigError
 from sceneloom.datasets.files import write_atomically
 from sceneloom.datasets.latent_spaces import LatentSpace

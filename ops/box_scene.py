@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets.errors import InputError
+from .cameras import centred_intrinsics
 from .inner_rectangle import InnerRectangle, find_inner_rectangle
 from .scene_model import Material, SceneModel, SkyLight, Texture, TriangleMesh
 from .vanishing_point import VanishingPoint, detect_segments, find_vanishing_point
@@ -116,11 +117,13 @@ def build_box_scene(
     """
     _check(picture, horizontal_field_of_view_degrees)
     height, width = picture.shape[:2]
-    focal = width / 2 / np.tan(np.radians(horizontal_field_of_view_degrees) / 2)
+    intrinsics = centred_intrinsics(
+        height, width, horizontal_field_of_view=np.radians(horizontal_field_of_view_degrees)
+    )
     segments = detect_segments(picture)
     vanishing = find_vanishing_point(segments, height, width, seed=seed)
     rectangle = find_inner_rectangle(picture, (vanishing.x, vanishing.y), segments, search=not vanishing.fallback)
-    box = _box(focal, vanishing, rectangle, (height, width))
+    box = _box(float(intrinsics[0]), vanishing, rectangle, (height, width))
     patches = _patches(box)
     scene_from_camera = _scene_from_camera(box)
     return SceneModel(
@@ -131,7 +134,7 @@ def build_box_scene(
         sky=SkyLight(zenith=(1.0, 1.0, 1.0), horizon=(0.6, 0.6, 0.6)),
         area_lights=(),
         scene_from_camera=scene_from_camera,
-        intrinsics=np.array([focal, focal, width / 2, height / 2]),
+        intrinsics=intrinsics,
         size=(height, width),
         metric=False,
         description=_description(vanishing, rectangle, box, horizontal_field_of_view_degrees, len(segments)),

@@ -82,7 +82,7 @@ def _upholstered(make: Maker, *, seats: int, seat_width: float) -> Piece:
     parts.append(translated(rear, (0, foot + (back_height - foot) / 2, -depth / 2 + thick / 2)))
     for index in range(seats):
         x = (index - (seats - 1) / 2) * seat_width
-        pillow = cushion((seat_width * 1.0, seat * 1.15, depth - thick + 0.03), cloth, softness=soft, segments=18)
+        pillow = cushion((seat_width, seat * 1.15, depth - thick + 0.03), cloth, softness=soft, segments=18)
         parts.append(translated(pillow, (x, foot + base + seat * 0.45, thick / 2)))
         lean = turned(cushion((seat_width * 0.98, 0.46, 0.2), cloth, softness=soft + 0.08, segments=18), -12, axis="x")
         parts.append(translated(lean, (x, foot + base + seat + 0.2, -depth / 2 + thick + 0.09)))

@@ -7,6 +7,7 @@ import numpy as np
 from .furniture_piece import Lamp, Maker, Piece
 from .material_pictures import painting, screen_picture
 from .meshes import (
+    Surface,
     TriangleMesh,
     bevelled_box,
     box,
@@ -94,7 +95,7 @@ def _bouquet(make: Maker, height: float, opening: float) -> list[TriangleMesh]:
         turn, lean, tall = make.between(0, 2 * np.pi), make.between(0.1, 0.55), make.between(0.6, 1.0) * height
         tip = np.array([np.sin(turn) * lean * tall, height + tall, np.cos(turn) * lean * tall])
         start = np.array([np.sin(turn) * opening * 0.4, height * 0.85, np.cos(turn) * opening * 0.4])
-        middle = (start + tip) / 2 - [0, 0.0, 0] + np.array([-0.02 * np.sin(turn), 0.03, -0.02 * np.cos(turn)])
+        middle = (start + tip) / 2 + np.array([-0.02 * np.sin(turn), 0.03, -0.02 * np.cos(turn)])
         parts.append(tube([start, middle, tip], 0.004, stem, segments=6))
         parts.append(translated(lumpy_sphere(make.between(0.02, 0.038), make.rng, petal, segments=12), tip))
         side = middle + np.array([0.06 * np.cos(turn), 0.04, -0.06 * np.sin(turn)])
@@ -270,7 +271,7 @@ def sculpture(make: Maker) -> Piece:
     return make.piece(parts)
 
 
-def _torus_knot(surface, radius: float, thickness: float) -> TriangleMesh:
+def _torus_knot(surface: Surface, radius: float, thickness: float) -> TriangleMesh:
     """Trefoil opened by a hair where it meets itself, so that it is a bar with two flat ends."""
     t = np.linspace(0.0, 2 * np.pi * 0.998, 120)
     reach = radius * (1.0 + 0.45 * np.cos(3 * t)) / 1.45
@@ -278,7 +279,7 @@ def _torus_knot(surface, radius: float, thickness: float) -> TriangleMesh:
     return turned(tube(path, thickness, surface, segments=14), 70, axis="x")
 
 
-def _twisted_column(surface, radius: float, height: float) -> TriangleMesh:
+def _twisted_column(surface: Surface, radius: float, height: float) -> TriangleMesh:
     levels = np.linspace(0.0, 1.0, 40)
     angles = np.arange(24) * (2 * np.pi / 24)
     rings = []

@@ -89,7 +89,7 @@ def painting(rng: np.random.Generator) -> UInt8:
 
 
 def screen_picture(rng: np.random.Generator) -> UInt8:
-    """(144, 256, 3) uint8 dusk landscape with a bar of text-like marks, as on a television."""
+    """(144, 256, 3) uint8 picture for a television: a `painting`, a fifth darker, stretched to 16:9."""
     rows, columns = 144, 256
     picture = painting(rng)
     across = np.linspace(0, picture.shape[1] - 1, columns).astype(int)

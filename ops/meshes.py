@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .mesh_normals import face_normals
 from .scene_model import Float32, Float64, TriangleMesh
 
 UvLayout = Literal["box", "wrap"]
@@ -202,8 +203,7 @@ def picture_box(
 ) -> TriangleMesh:
     """Box whose front (+z) face shows the whole of `picture` once, upright; the other faces are `body`."""
     mesh = box(size, body, centre=centre)
-    normals = face_normals(mesh)
-    front = normals[:, 2] > 0.9
+    front = face_normals(mesh)[:, 2] > 0.9
     low, high = bounds(mesh)
     uv, material = mesh.uv.copy(), mesh.material.copy()
     corners = mesh.vertices[mesh.faces[front]]
@@ -274,16 +274,6 @@ def bounds(mesh: TriangleMesh) -> Float64:
     return np.stack([mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)]).astype(np.float64)
 
 
-def centred(mesh: TriangleMesh) -> TriangleMesh:
-    """Mesh moved so that its bounding box is centred on the origin."""
-    return translated(mesh, -bounds(mesh).mean(axis=0))
-
-
-def face_normals(mesh: TriangleMesh) -> Float64:
-    """(F, 3) unit normals, pointing out; zero for triangles without area."""
-    return _unit(_face_crosses(mesh.vertices.astype(np.float64), mesh.faces))
-
-
 def signed_volume(mesh: TriangleMesh) -> float:
     """Volume in cubic metres of a closed mesh (divergence theorem); negative when it is inside out."""
     return _signed_volume(mesh.vertices.astype(np.float64), mesh.faces)
@@ -326,10 +316,6 @@ def _mesh(vertices: np.ndarray, faces: np.ndarray, uv: np.ndarray, material: int
         np.ascontiguousarray(uv, dtype=np.float32),
         np.full(len(faces), material, dtype=np.int32),
     )
-
-
-def _level(points: Float64, height: float) -> Float64:
-    return np.column_stack([points[:, 0], np.full(len(points), height), points[:, 1]])
 
 
 def _rounded_rectangle(width: float, depth: float, radius: float, angles: Float64) -> Float64:

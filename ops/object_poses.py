@@ -218,7 +218,8 @@ def projected_box(
     """
     points = np.asarray(vertices, dtype=np.float64)
     points = points * (pose.scale / (points.max(axis=0) - points.min(axis=0)).max())
-    placed = points @ camera_from_scenegen(pose)[:3, :3].T + camera_from_scenegen(pose)[:3, 3]
+    camera_from_mesh = camera_from_scenegen(pose)
+    placed = points @ camera_from_mesh[:3, :3].T + camera_from_mesh[:3, 3]
     if placed[:, 2].min() < _NEAR:
         return 0.0, 0.0, float(width), float(height)
     pixels, _ = cameras.project(placed, np.eye(4), intrinsics)

@@ -43,11 +43,6 @@ def perceptual_hash(rgb: UInt8) -> int:
     return int(np.packbits(bits).view(">u8")[0])
 
 
-def hamming_distance(first: int, second: int) -> int:
-    """Number of bits, 0..64, in which two fingerprints differ."""
-    return (first ^ second).bit_count()
-
-
 def first_alike(hashes: UInt64, maximum_distance: int) -> Int64:
     """For each fingerprint the index of the earliest kept one that it repeats; its own index when it is kept.
 

@@ -68,12 +68,11 @@ class UprightBoxes:
     def corners(self) -> Float64:
         """(N, 8, 3)."""
         local = _SIGNS[None] * self.half[:, None]
-        cosine, sine = np.cos(self.yaw)[:, None], np.sin(self.yaw)[:, None]
-        x = cosine * local[..., 0] + sine * local[..., 2]
-        z = -sine * local[..., 0] + cosine * local[..., 2]
+        x, z = _turned(local[..., 0], local[..., 2], self.yaw[:, None])
         return np.stack([x, local[..., 1], z], axis=-1) + self.centre[:, None]
 
     def take(self, index: np.ndarray) -> UprightBoxes:
+        """Those at the given indices."""
         return UprightBoxes(self.centre[index], self.half[index], self.yaw[index])
 
 
@@ -362,21 +361,20 @@ def placing_order(pieces: Sequence[Piece]) -> list[int]:
     def key(index: int) -> tuple[int, float]:
         piece = pieces[index]
         width, _, depth = np.diff(bounds(piece.mesh), axis=0)[0]
-        rank = (
-            0
-            if piece.family in _TABLES and RULES.get(piece.family, "open") == "open"
-            else ranks[RULES.get(piece.family, "open")]
-        )
+        rule = RULES.get(piece.family, "open")
+        rank = 0 if rule == "open" and piece.family in _TABLES else ranks[rule]
         return rank, -float(width * depth)
 
     return sorted(range(len(pieces)), key=key)
 
 
 def _turned(x: Float64, z: Float64, yaw: Float64) -> tuple[Float64, Float64]:
+    """(x, z) turned about y by a right-handed angle, radians."""
     return np.cos(yaw) * x + np.sin(yaw) * z, -np.sin(yaw) * x + np.cos(yaw) * z
 
 
 def yaw_matrix(yaw: float) -> Float64:
+    """(3, 3) right-handed rotation about y by an angle in radians."""
     cosine, sine = np.cos(yaw), np.sin(yaw)
     return np.array([[cosine, 0.0, sine], [0.0, 1.0, 0.0], [-sine, 0.0, cosine]])
 

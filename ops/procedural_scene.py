@@ -114,14 +114,7 @@ def build_scene(
     pose = layout.view.scene_from_camera
     shell = _build_shell(place, reading, layout.extent, pose, mood, book, rng)
     instances = _instances(pieces, nouns, layout)
-    lamps = [
-        (i.scene_from_object, lamp) for i, n in zip(instances, layout.order, strict=True) for lamp in pieces[n].lamps
-    ]
-    lights = (
-        brightest([*room_lights(mood, shell.windows, layout.extent), *lamp_lights(mood, lamps)])
-        if place.indoors
-        else ()
-    )
+    lights = _lights(mood, shell, pieces, instances, layout) if place.indoors else ()
     sun = sun_light(mood, shell.windows, rng)
     sky = sky_light(mood, indoors=place.indoors)
     meter = _meter(shell, layout.extent, instances, book, mood, sun, sky, lights, indoors=place.indoors)
@@ -148,6 +141,16 @@ def build_scene(
             "room_metres": asdict(layout.extent),
         },
     )
+
+
+def _lights(
+    mood: Mood, shell: Shell, pieces: Sequence[Piece], instances: Sequence[SceneInstance], layout: _Layout
+) -> tuple[AreaLight, ...]:
+    """The brightest of windows, ceiling lamp and the lamps of the pieces."""
+    lamps = [
+        (i.scene_from_object, lamp) for i, n in zip(instances, layout.order, strict=True) for lamp in pieces[n].lamps
+    ]
+    return brightest([*room_lights(mood, shell.windows, layout.extent), *lamp_lights(mood, lamps)])
 
 
 @dataclass(frozen=True, slots=True)

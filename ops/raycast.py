@@ -27,8 +27,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..datasets.errors import InputError
+from .mesh_normals import corner_normals, face_normals
 from .raycast_bvh import build_bvh
-from .raycast_normals import corner_normals, face_normals
 from .scene_model import BACKGROUND_ID, Float32, Float64, Int32, SceneModel, Texture, TriangleMesh, UInt8
 from .texture_pyramid import pack_pyramids
 from .warp_runtime import load_kernels, load_warp

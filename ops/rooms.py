@@ -69,7 +69,8 @@ class RoomStyle:
 
 @dataclass(frozen=True, slots=True)
 class Shell:
-    """A place without its objects: triangles, windows, and the surfaces of floor, walls and ceiling."""
+    """A place without its objects: triangles, windows, and the surfaces of floor, walls (of a room: the wall that the
+    camera looks at) and ceiling (of a court: its walls')."""
 
     mesh: TriangleMesh
     windows: tuple[Window, ...]
@@ -110,7 +111,7 @@ def build_room(
         openings = [opening for opening in openings if not _is_looked_through(wall, opening, sight)]
         parts += _wall(wall, surface, style, openings)
         windows += [_window(wall, opening) for opening in openings]
-        parts += _joinery(rng, book, wall, style, openings, extent.height, name)
+        parts += _joinery(rng, book, wall, style, openings, name)
     return Shell(merged(parts), tuple(windows), style.floor, style.accent_wall, style.ceiling)
 
 
@@ -381,7 +382,6 @@ def _joinery(
     plane: _Plane,
     style: RoomStyle,
     openings: Sequence[Opening],
-    height: float,
     name: str,
 ) -> list[TriangleMesh]:
     """Skirting, cornice, wainscot, pictures and, on a wall without windows, perhaps a door."""
@@ -389,7 +389,7 @@ def _joinery(
     skirting = bevelled_box((plane.length, 0.11, 0.036), 0.008, style.trim)
     parts.append(_on_wall(plane, skirting, plane.length / 2, 0.055, 0.0))
     cornice = bevelled_box((plane.length, 0.09, 0.16), 0.03, style.ceiling)
-    parts.append(_on_wall(plane, cornice, plane.length / 2, height - 0.045, 0.0))
+    parts.append(_on_wall(plane, cornice, plane.length / 2, plane.height - 0.045, 0.0))
     if style.wainscot is not None and not openings:
         panel = box((plane.length, 0.95, 0.016), style.wainscot)
         rail = bevelled_box((plane.length, 0.05, 0.032), 0.01, style.trim)

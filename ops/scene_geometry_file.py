@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..datasets.errors import ContractError, CorruptFileError
+from .png import encode_png
 from .scene_model import (
     AreaLight,
     Material,
@@ -34,8 +35,6 @@ from .scene_model import (
 
 FORMAT = "sceneloom.scene_geometry/1"
 
-# On grained textures level 1 is as small as level 6, in a fifth of the time.
-_PNG_LEVEL = 1
 # A damaged zip shows as any of these: RuntimeError for entries that now look encrypted or differently compressed.
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError, KeyError, TypeError)
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
@@ -174,9 +173,7 @@ def _zip(header: bytes, textures: Sequence[NDArray[np.uint8]], arrays: Mapping[s
     with zipfile.ZipFile(target, "w") as archive:
         _add(archive, "header.json", header, zipfile.ZIP_DEFLATED)
         for index, image in enumerate(textures):
-            png = io.BytesIO()
-            Image.fromarray(np.ascontiguousarray(image)).save(png, "PNG", compress_level=_PNG_LEVEL)
-            _add(archive, f"texture.{index:04d}.png", png.getvalue(), zipfile.ZIP_STORED)
+            _add(archive, f"texture.{index:04d}.png", encode_png(image), zipfile.ZIP_STORED)
         for name, array in arrays.items():
             npy = io.BytesIO()
             np.lib.format.write_array(npy, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)

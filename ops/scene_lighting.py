@@ -13,6 +13,7 @@ import numpy as np
 
 from .furniture_piece import Lamp
 from .materials import Rgb
+from .mesh_normals import face_normals
 from .rooms import Extent, Window, ceiling_lamp_depth
 from .scene_model import AreaLight, Float64, SkyLight, SunLight, TriangleMesh
 
@@ -254,7 +255,7 @@ def metered_exposure(
     low, high = 0.05, 20.0
     for _ in range(24):
         middle = float(np.sqrt(low * high))
-        picture = np.where(open_sky[:, None], scene.sky_colour, _srgb(radiance * middle))
+        picture = np.where(open_sky[:, None], scene.sky_colour, _picture_value(radiance * middle))
         low, high = (middle, high) if picture.mean() < brightness else (low, middle)
     return float(np.sqrt(low * high))
 
@@ -279,8 +280,8 @@ def _sides(
     normal = np.zeros_like(point)
     index = np.arange(len(point))
     normal[index, axis] = -np.sign(safe[index, axis])
-    downwards = normal[:, 1:2]
-    albedo = np.where(downwards > 0, scene.floor, np.where(downwards < 0, scene.ceiling, scene.walls))
+    upwards = normal[:, 1:2]
+    albedo = np.where(upwards > 0, scene.floor, np.where(upwards < 0, scene.ceiling, scene.walls))
     depth = np.where(point[:, 1] > extent.height + 1e-6, np.inf, depth)
     return point, normal, albedo, depth
 
@@ -294,7 +295,8 @@ def _cover(
     picture: tuple[Float64, Float64, Float64, Float64],
 ) -> None:
     """Enters the objects' triangles, nearest last, at the grid cells of their centres."""
-    centre, face_normal = _triangles(scene.objects)
+    centre = scene.objects.vertices[scene.objects.faces].astype(np.float64).mean(axis=1)
+    face_normal = face_normals(scene.objects)
     towards_eye = pose[:3, 3] - centre
     local = -towards_eye @ pose[:3, :3]
     z = np.maximum(local[:, 2], 1e-3)
@@ -332,13 +334,8 @@ def _diffuse(scene: MeterScene, point: Float64, normal: Float64) -> Float64:
     return result
 
 
-def _triangles(mesh: TriangleMesh) -> tuple[Float64, Float64]:
-    corners = mesh.vertices[mesh.faces].astype(np.float64)
-    cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    return corners.mean(axis=1), cross / np.maximum(np.linalg.norm(cross, axis=1), 1e-12)[:, None]
-
-
-def _srgb(value: Float64) -> Float64:
+def _picture_value(value: Float64) -> Float64:
+    """sRGB 0..1 of exposed linear radiance: bright parts are rolled off from 0.7 up, about as the ray caster does."""
     value = np.where(value < 0.7, value, 1.0 - 0.3 * np.exp((0.7 - value) / 0.3))
     return np.where(value <= 0.0031308, 12.92 * value, 1.055 * np.maximum(value, 1e-9) ** (1 / 2.4) - 0.055)
 

@@ -1,96 +1,19 @@
-"""Backward reprojection in plain NumPy, float64: defines what the kernel computes, and is its oracle in tests."""
+"""Backward reprojection in plain NumPy, float64: the oracle of the kernel in `warping`."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets.camera_conventions import invert_rigid
-
-Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
-UInt8 = NDArray[np.uint8]
-
-SURFACE_SPREAD = 0.1
-"""Four neighbouring depths within this relative span are one surface, and are interpolated; wider spans are edges."""
-
-BORDER_PIXELS = 1e-3
-"""How far outside the outermost pixel centres a point may fall: room for float32 rounding when nothing moved."""
-
-
-class ReprojectionState(IntEnum):
-    """What became of one target pixel.
-
-    NO_DEPTH: the target has no valid depth there.
-    OUT_OF_VIEW: behind the source camera, or outside its outermost pixel centres.
-    UNKNOWN: the source has no valid depth there, or the point lies between the two sides of a depth edge.
-    OCCLUDED: the source sees something nearer.
-    CONFLICT: the source sees past the point. No occlusion explains that: the two depths contradict each other.
-    COVISIBLE: both see the same surface point.
-    """
-
-    NO_DEPTH = 0
-    OUT_OF_VIEW = 1
-    UNKNOWN = 2
-    OCCLUDED = 3
-    CONFLICT = 4
-    COVISIBLE = 5
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """One frame with its camera.
-
-    Attributes:
-        rgb: (H, W, 3) uint8 sRGB.
-        depth: (H, W) float16 or float32 z-depth, 0 = invalid.
-        c2w: (4, 4) camera-to-world, OpenCV axes.
-        intrinsics: (4,) fx, fy, cx, cy in pixels, pixel centres at +0.5.
-    """
-
-    rgb: UInt8
-    depth: NDArray[np.floating]
-    c2w: NDArray[np.floating]
-    intrinsics: NDArray[np.floating]
-
-
-@dataclass(frozen=True, slots=True)
-class Reprojection:
-    """The source's picture and depth as the target's camera would see them.
-
-    Attributes:
-        state: (H, W) uint8, a ReprojectionState each.
-        colour: (H, W, 3) float32 sRGB levels 0..255, bilinear; 0 where NO_DEPTH or OUT_OF_VIEW.
-        depth: (H, W) float32 z-depth that the source has where the point falls; 0 where it has none.
-        expected_depth: (H, W) float32 z-depth of the target's point in the source camera; 0 where NO_DEPTH or
-            OUT_OF_VIEW.
-    """
-
-    state: UInt8
-    colour: Float32
-    depth: Float32
-    expected_depth: Float32
-
-    @property
-    def covisible(self) -> NDArray[np.bool_]:
-        """(H, W): both cameras see the same surface point."""
-        return self.state == ReprojectionState.COVISIBLE
-
-
-def relative_pose(target_c2w: NDArray[np.floating], source_c2w: NDArray[np.floating]) -> Float64:
-    """(4, 4) float64: source camera coordinates from target camera coordinates."""
-    return invert_rigid(source_c2w) @ np.asarray(target_c2w, np.float64)
+from .warping import BORDER_PIXELS, SURFACE_SPREAD, Float64, Reprojection, ReprojectionState, View, relative_pose
 
 
 def reproject_reference(target: View, source: View, *, tolerance: float) -> Reprojection:
     """Sample `source` where the points of `target`'s depth map fall in it; see `warping.reproject`."""
     z = target.depth.astype(np.float64)
     height, width = source.depth.shape
-    point = _points(z, target.intrinsics) @ relative_pose(target.c2w, source.c2w)[:3, :3].T
-    point += relative_pose(target.c2w, source.c2w)[:3, 3]
+    source_from_target = relative_pose(target.c2w, source.c2w)
+    point = _points(z, target.intrinsics) @ source_from_target[:3, :3].T + source_from_target[:3, 3]
     focal, centre = np.asarray(source.intrinsics, np.float64).reshape(2, 2)
     with np.errstate(divide="ignore", invalid="ignore"):
         coordinates = focal * point[..., :2] / point[..., 2:] + centre

@@ -365,8 +365,6 @@ def _read_folder(source: str, filesystem: Any, path: str) -> Iterator[_Row]:
     names = [name for name in names if not any(part.startswith((".", "__MACOSX")) for part in name.split("/"))]
     captions = {posixpath.splitext(name)[0]: name for name in names if name.lower().endswith(".txt")}
     pictures = [name for name in names if posixpath.splitext(name)[1].lower() in PICTURE_SUFFIXES]
-    if not pictures:
-        raise InputError("the folder holds no pictures", where=source, remedy="Check the source's path.")
     folder, base = _Folder(filesystem, path), source.rstrip("/")
     for name in pictures:
         caption = captions.get(posixpath.splitext(name)[0])

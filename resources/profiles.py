@@ -192,6 +192,20 @@ Translation = Annotated[
 ]
 
 
+class CameraFile(Section):
+    """A user's camera path; the file's location alone stands for one in metres."""
+
+    path: LocationText
+    """npz, json, TUM, COLMAP, RealEstate10K or transforms.json, recognised by name and content."""
+    metres_per_unit: Annotated[float, Field(gt=0)] = 1.0
+    """Length of the file's unit; reconstructions such as COLMAP's have one of their own."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _location_alone(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str) else value
+
+
 class Trajectories(Section):
     """The camera paths along which every scene is seen."""
 
@@ -206,12 +220,12 @@ class Trajectories(Section):
     """true: the camera centre is the path's point; lyra: the translation column is its negative, as Lyra writes it."""
     minimum_clearance: Annotated[Length, Field(ge=0)] = 0.15
     """Distance a camera keeps from every surface; a path that comes closer is shortened."""
-    files: dict[str, LocationText] = Field(default_factory=dict)
+    files: dict[str, CameraFile] = Field(default_factory=dict)
     """Camera files by the name of their trajectory."""
 
     @field_validator("files")
     @classmethod
-    def _names_of_files(cls, files: dict[str, str]) -> dict[str, str]:
+    def _names_of_files(cls, files: dict[str, CameraFile]) -> dict[str, CameraFile]:
         for name in files:
             if not _TRAJECTORY_NAME.fullmatch(name):
                 raise _refusal(f'"{name}" cannot name a trajectory', "Use small letters, digits, - and _.", (name,))

@@ -10,6 +10,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 import yaml
+
 from sceneloom.assets.scene_runtime import SceneRuntime
 from sceneloom.assets.stage import Stage
 from sceneloom.orchestration.instance_storage import URL_VARIABLE

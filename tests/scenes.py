@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+
 from sceneloom.ops.scene_model import (
     AreaLight,
     Material,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sceneloom.datasets.errors import ContractError
 from sceneloom.ops import alignment, cameras
 from sceneloom.ops.trajectories import TrajectoryContext, build_path

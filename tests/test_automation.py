@@ -4,6 +4,7 @@ import json
 
 import dagster as dg
 import pytest
+
 from sceneloom.assets.stage import Made, StageContext
 from sceneloom.orchestration import automation
 from sceneloom.orchestration.code_location import build_definitions

@@ -10,6 +10,7 @@ import dagster as dg
 import numpy as np
 import pytest
 from PIL import Image
+
 from sceneloom.assets.scene_runtime import SceneRuntime
 from sceneloom.assets.stages import STAGES
 from sceneloom.orchestration.code_location import build_definitions

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from sceneloom.datasets.errors import ContractError
 from sceneloom.ops.block_pca import BlockPca, SecondMoments
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+
 from sceneloom.datasets.errors import InputError
 from sceneloom.ops.box_scene import build_box_scene
 from sceneloom.ops.inner_rectangle import find_inner_rectangle

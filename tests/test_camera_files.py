@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from sceneloom.datasets import camera_files
 from sceneloom.datasets.camera_conventions import invert_rigid, rotation_from_quaternion
 from sceneloom.datasets.camera_files import CameraFormat, read_cameras, write_cameras

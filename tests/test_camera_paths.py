@@ -7,8 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from sceneloom.assets import camera_paths, scene_scaffold
+from sceneloom.datasets.errors import ConfigError
 from sceneloom.ops.raycast_reference import closest_distances, world_triangles
+from sceneloom.resources.profiles import CameraFile
 
 from .tiny import FRAMES, HEIGHT, TRAJECTORIES, WIDTH, copied_collection, made_collection, run_scene
 
@@ -88,21 +91,21 @@ def test_a_users_camera_file_becomes_a_trajectory(tmp_path: Path) -> None:
     c2w = np.tile(np.eye(4), (5, 1, 1))
     c2w[:, 0, 3] = np.linspace(0, 0.2, 5)
     np.savez(tmp_path / "walk.npz", c2w=c2w, intrinsics=np.tile([60.0, 60.0, 56.0, 32.0], (5, 1)))
-    made = copied_collection(
-        tmp_path / "copy", trajectories={"names": ["walk"], "files": {"walk": str(tmp_path / "walk.npz")}}
-    )
+    file = {"path": str(tmp_path / "walk.npz"), "metres_per_unit": 0.5}
+    made = copied_collection(tmp_path / "copy", trajectories={"names": ["walk"], "files": {"walk": file}})
     scene = made.scene("prompt")
     events = run_scene(made, scene, ["camera_paths"])
     assert [event.outcome for event in events] == ["made"], events[-1].failure
     cameras = made.inputs(scene).arrays("camera_paths", "walk.npz")["c2w"]
-    np.testing.assert_allclose(cameras[:, 0, 3], np.linspace(0, 0.2, FRAMES), atol=1e-6)
+    np.testing.assert_allclose(cameras[:, 0, 3], np.linspace(0, 0.1, FRAMES), atol=1e-6)
 
 
 def test_the_content_of_a_camera_file_decides_and_its_place_does_not(tmp_path: Path) -> None:
     made = made_collection()
 
     def settings_with(file: Path) -> dict[str, object]:
-        trajectories = made.profile.trajectories.model_copy(update={"files": {"walk": str(file)}})
+        files = {"walk": CameraFile(path=str(file))}
+        trajectories = made.profile.trajectories.model_copy(update={"files": files})
         return camera_paths.settings(made.profile.model_copy(update={"trajectories": trajectories}), made.scene())
 
     first, second = tmp_path / "a.npz", tmp_path / "b.npz"
@@ -111,6 +114,8 @@ def test_the_content_of_a_camera_file_decides_and_its_place_does_not(tmp_path: P
     assert settings_with(first) == settings_with(second)
     second.write_bytes(b"another")
     assert settings_with(first) != settings_with(second)
+    with pytest.raises(ConfigError, match=r"trajectories.files.walk: .*absent.npz.*No such file"):
+        settings_with(tmp_path / "absent.npz")
 
 
 def test_cameras_are_read_back_one_a_frame() -> None:

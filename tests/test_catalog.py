@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from sceneloom.assets.catalog import CATALOG_TABLE, REJECTS_TABLE, read_catalog, refresh_catalog
 from sceneloom.datasets.catalog import SCENE_CATALOG, SCENE_REJECTS, rejects
 from sceneloom.datasets.errors import CorruptFileError, InputError

@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
 from sceneloom.assets.stage import Made, StageContext
 from sceneloom.orchestration import cli
-from typer.testing import CliRunner
 
 from .conftest import ToyProject
 from .toy_stages import MAKES, toy_stages

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from sceneloom.assets.stages import STAGES
 from sceneloom.resources import embedded_engines
 

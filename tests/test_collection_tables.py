@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from sceneloom.assets import gaussian_shards
 from sceneloom.assets.catalog import Catalog
 from sceneloom.assets.collection_tables import NUMBERS_SCHEMA, write_scenegen_metadata, write_training_index

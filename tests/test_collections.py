@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+
 from sceneloom.datasets.catalog import (
     SCENE_CATALOG,
     SCENE_REJECTS,
@@ -255,9 +256,9 @@ def test_one_picture_is_a_source(tmp_path: Path) -> None:
     assert read_sources([write(tmp_path / "x.png", picture(1))]).entries[0].kind == "image"
 
 
-def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no pictures"):
-        read_sources([tmp_path])
+def test_a_folder_that_was_emptied_holds_no_scene(tmp_path: Path) -> None:
+    # Not an error: removing the last picture retires its scene like removing any other.
+    assert read_sources([tmp_path]).entries == []
 
 
 def test_other_file_systems_give_the_same_scenes(tmp_path: Path, memory: Any) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from sceneloom.datasets.camera_conventions import rotation_from_quaternion
 from sceneloom.datasets.camera_files import read_cameras
 from sceneloom.datasets.camera_sequence import CameraSequence, camera_sequence

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
 from sceneloom.assets import conditioning_view
 from sceneloom.ops.pictures import fit_picture
 

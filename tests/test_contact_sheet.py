@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
+
 from sceneloom.datasets.errors import ContractError
 from sceneloom.ops.contact_sheet import MAXIMUM_BYTES, contact_sheet
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import dagster as dg
+
 from sceneloom.assets.contract_checks import LISTED_VIOLATIONS, BatchObservations, contract_check_specs
 from sceneloom.resources.records import ContractObservation
 

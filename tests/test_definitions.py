@@ -9,6 +9,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+
 from sceneloom.assets.scene_runtime import SceneRuntime
 from sceneloom.assets.stages import STAGES
 from sceneloom.orchestration.code_location import ACCELERATOR_POOL, build_definitions, device_pool

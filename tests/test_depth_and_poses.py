@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
 from sceneloom.assets import camera_paths, depth_and_poses, scene_scaffold
 from sceneloom.assets.stage import StageContext
 from sceneloom.datasets.tensors import FLOAT16_RELATIVE_ERROR

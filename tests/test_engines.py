@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from sceneloom.resources.engines import EngineContract, EngineIdentity, Engines, identity_of
 
 from .toy_stages import toy_profile, toy_scene

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+
 from sceneloom.assets.event_metadata import PREVIEW_NAME, stage_metadata
 from sceneloom.assets.scene_pipeline import StageEvent
 from sceneloom.assets.stage import Made, StageContext

@@ -4,6 +4,7 @@ import errno
 from pathlib import Path
 
 import pytest
+
 from sceneloom.assets.observations import ContractBroken
 from sceneloom.datasets.errors import (
     ConfigError,

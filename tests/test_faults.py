@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from sceneloom.assets.catalog import read_catalog
 from sceneloom.datasets.object_table import SCENEGEN_METADATA
 from sceneloom.datasets.parquet import read_parquet

@@ -8,6 +8,7 @@ from typing import BinaryIO
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sceneloom.datasets.errors import CorruptFileError
 from sceneloom.datasets.files import (
     require_checksum,

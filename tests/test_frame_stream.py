@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
 from sceneloom.assets.frame_stream import FRAMES_IN_FLIGHT, read_twice
 from sceneloom.datasets.files import write_atomically
 

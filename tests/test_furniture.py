@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from sceneloom.datasets.errors import InputError
 from sceneloom.ops.furniture import FAMILIES, build_piece
 from sceneloom.ops.furniture_piece import Finish, Piece

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+
 from sceneloom.assets import depth_and_poses, gaussian_shards, quality_report, video_latents
 from sceneloom.datasets.shards import ShardReader
 

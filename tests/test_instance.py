@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from sceneloom.datasets.errors import ConfigError
 from sceneloom.orchestration import instance
 from sceneloom.orchestration.instance import CHECKOUT, instance_folder, open_instance

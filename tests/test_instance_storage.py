@@ -12,6 +12,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
+
 from sceneloom.datasets.errors import ConfigError
 from sceneloom.orchestration.instance import CHECKOUT
 from sceneloom.orchestration.instance_storage import URL_VARIABLE, EnvironmentStorage, with_driver

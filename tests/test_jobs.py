@@ -4,6 +4,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+
 from sceneloom.assets.stage import Made, StageContext
 from sceneloom.datasets.errors import InputError
 from sceneloom.orchestration.code_location import build_definitions

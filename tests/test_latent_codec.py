@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_cosmos import AutoencoderKLCosmos
+
 from sceneloom.datasets.errors import ConfigError, ContractError, EngineError
 from sceneloom.resources import latent_codec
 from sceneloom.resources.cosmos_streaming import CosmosNetwork

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sceneloom.datasets.errors import ConfigError, ContractError
 from sceneloom.datasets.latent_spaces import LatentSpace
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from rich.console import Console
+
 from sceneloom.assets.stage import Made, StageContext
 from sceneloom.datasets.errors import InputError, SceneloomError
 from sceneloom.orchestration.instance import open_instance

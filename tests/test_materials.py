@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from sceneloom.datasets.errors import InputError
 from sceneloom.ops import material_pictures
 from sceneloom.ops.materials import PALETTE, RECIPES, MaterialBook, noise

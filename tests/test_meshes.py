@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sceneloom.ops import meshes
+from sceneloom.ops.mesh_normals import face_normals
 from sceneloom.ops.meshes import Surface
 
 SURFACE = Surface(3, (0.5, 0.25))
@@ -89,7 +91,7 @@ def test_box_texture_is_laid_out_in_metres() -> None:
 
 def test_grain_runs_along_the_longest_side() -> None:
     mesh = meshes.box((0.1, 2.0, 0.2), SURFACE)
-    side = np.abs(meshes.face_normals(mesh)[:, 1]) < 0.5
+    side = np.abs(face_normals(mesh)[:, 1]) < 0.5
     assert np.ptp(mesh.uv[side][..., 0]) == pytest.approx(2.0 / 0.5)
 
 
@@ -103,7 +105,7 @@ def test_lathe_texture_goes_around_in_whole_tiles() -> None:
 def test_picture_box_shows_the_whole_picture_upright_in_front() -> None:
     mesh = meshes.picture_box((2.0, 1.0, 0.1), SURFACE, Surface(5, (1, 1)))
     front = mesh.material == 5
-    np.testing.assert_allclose(meshes.face_normals(mesh)[front], np.tile((0.0, 0.0, 1.0), (2, 1)), atol=1e-9)
+    np.testing.assert_allclose(face_normals(mesh)[front], np.tile((0.0, 0.0, 1.0), (2, 1)), atol=1e-9)
     corners = mesh.vertices[mesh.faces[front]].reshape(-1, 3)
     np.testing.assert_allclose(mesh.uv[front].reshape(-1, 2), corners[:, :2] / (2.0, 1.0) + 0.5, atol=1e-6)
 

@@ -12,6 +12,7 @@ import pytest
 import trimesh
 from numpy.typing import NDArray
 from PIL import Image
+
 from sceneloom.datasets.errors import ContractError
 from sceneloom.ops import object_export
 from sceneloom.ops.scene_model import Material, SceneInstance, Texture, TriangleMesh

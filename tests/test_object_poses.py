@@ -8,12 +8,13 @@ import pytest
 import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
 from sceneloom.datasets.errors import ContractError
 from sceneloom.ops import cameras, object_export, object_poses
 from sceneloom.ops.object_poses import SceneGenPose
 from sceneloom.ops.raycast import RayCaster
 from sceneloom.ops.scene_model import SceneInstance, SceneModel
-from scipy.spatial.transform import Rotation
 
 from .scenes import box_mesh, room_scene, translation
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sceneloom.datasets import object_table
 from sceneloom.datasets.errors import ContractError, InputError
 from sceneloom.datasets.object_table import ObjectRow

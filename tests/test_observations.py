@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from sceneloom.assets.observations import ContractBroken, observe
 from sceneloom.assets.stage import Made
 from sceneloom.datasets.errors import ContractError

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+
 from sceneloom.datasets.errors import ContractError, CorruptFileError, InputError, StoreError
 from sceneloom.datasets.parquet import read_parquet, write_parquet
 

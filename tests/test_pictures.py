@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
+
 from sceneloom.ops.pictures import DecodedPicture, PictureProblem, PictureRefused, decode_picture, fit_picture
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
+
 from sceneloom.assets.event_metadata import PREVIEW_NAME
 from sceneloom.assets.pictures_of_arrays import PREVIEW_WIDTH, depth_picture, read_png, spread, write_png, write_preview
 
@@ -56,6 +57,14 @@ def test_one_far_away_pixel_does_not_grey_the_rest() -> None:
 @pytest.mark.parametrize("depth", [np.zeros((3, 4)), np.full((3, 4), 2.5)])
 def test_depth_without_range_gives_a_picture_still(depth: np.ndarray) -> None:
     assert depth_picture(depth).shape == depth.shape
+
+
+def test_a_png_of_ids_keeps_all_sixteen_bits(tmp_path: Path) -> None:
+    ids = np.array([[0, 1, 255], [256, 257, 65535]], np.uint16)
+    write_png(tmp_path / "ids.png", ids)
+    found = read_png(tmp_path / "ids.png")
+    assert found.dtype == np.uint16
+    np.testing.assert_array_equal(found, ids)
 
 
 @settings(deadline=None, max_examples=50)

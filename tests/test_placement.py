@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sceneloom.ops import placement
 from sceneloom.ops.furniture import FAMILIES, build_piece
 from sceneloom.ops.furniture_piece import Piece

@@ -11,6 +11,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+
 from sceneloom.datasets.errors import InputError
 from sceneloom.ops.meshes import bounds, is_closed, merged, transformed
 from sceneloom.ops.place_catalog import PLACES

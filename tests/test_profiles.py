@@ -6,12 +6,13 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
+from typer.testing import CliRunner
+
 from sceneloom.datasets.errors import ConfigError
 from sceneloom.ops.quality import QualityThresholds
 from sceneloom.orchestration import config_commands
 from sceneloom.resources import profiles
 from sceneloom.resources.profiles import load_profile
-from typer.testing import CliRunner
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 BASE = """\
@@ -116,7 +117,13 @@ def test_exponents_without_a_point_are_numbers(tmp_path: Path) -> None:
 def test_camera_files_are_trajectories_too(tmp_path: Path) -> None:
     text = BASE.replace("[left, up]", "[left, walk]") + "  files: {walk: cameras/walk.npz}\n"
     profile = load_profile(write(tmp_path, text))
-    assert profile.trajectories.files == {"walk": str(tmp_path / "cameras/walk.npz")}
+    assert profile.trajectories.files["walk"].path == str(tmp_path / "cameras/walk.npz")
+    assert profile.trajectories.files["walk"].metres_per_unit == 1.0
+
+
+def test_a_camera_file_may_have_a_unit_of_its_own(tmp_path: Path) -> None:
+    text = BASE.replace("[left, up]", "[left, walk]") + "  files: {walk: {path: a.npz, metres_per_unit: 2.5}}\n"
+    assert load_profile(write(tmp_path, text)).trajectories.files["walk"].metres_per_unit == 2.5
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sceneloom.ops.furniture import FAMILIES
 from sceneloom.ops.materials import RECIPES
 from sceneloom.ops.place_catalog import PLACES

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 from dagster._core.definitions.data_version import CachingStaleStatusResolver
+
 from sceneloom.assets.provenance_tags import CATALOG_VERSION, provenance_tags
 from sceneloom.orchestration.code_location import build_definitions
 from sceneloom.orchestration.jobs import REFRESH, REPAIR

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from scipy.ndimage import gaussian_filter
+
 from sceneloom.datasets.errors import ContractError
 from sceneloom.ops.quality import (
     ClipMetrics,
@@ -18,7 +20,6 @@ from sceneloom.ops.quality import (
     sharpness,
 )
 from sceneloom.ops.warping import View
-from scipy.ndimage import gaussian_filter
 
 FRAMES, HEIGHT, WIDTH = 9, 96, 128
 FOCAL = 100.0

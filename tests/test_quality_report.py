@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from sceneloom.assets import quality_report
 from sceneloom.datasets.training_index import QUALITY_NUMBERS
 
@@ -72,7 +73,7 @@ def test_a_clip_outside_a_limit_keeps_its_scene_out_of_shards(tmp_path: Path) ->
     failure = events["gaussian_shards"].failure
     assert failure is not None
     assert failure.reason == "quality_rejected"
-    assert "scene_preview" not in events
+    assert events["scene_preview"].outcome == "current", "people can look at what was rejected"
     for part in (scene.scene_id, blurred, f"sharpness {values[blurred]:.4g}", f"{limit:.4g}"):
         assert part in failure.message
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
+
 from sceneloom.resources.quantities import UNITS_AS_TEXT, Angle, Duration, Length, Memory
 
 

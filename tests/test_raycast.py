@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+
 from sceneloom.datasets.errors import EngineError, InputError
-from sceneloom.ops import raycast_normals, raycast_reference
+from sceneloom.ops import mesh_normals, raycast_reference
 from sceneloom.ops.raycast import RayCaster, decode_normals, light_draws
 from sceneloom.ops.scene_model import (
     AreaLight,
@@ -392,12 +393,12 @@ def test_draws_are_stratified():
 
 def test_round_things_get_round_normals_and_boxes_keep_their_edges():
     ball = scenes.sphere_mesh(2.0, 16, 32)
-    normals = raycast_normals.corner_normals(ball)
+    normals = mesh_normals.corner_normals(ball)
     radial = ball.vertices[ball.faces] / 2.0
     assert np.einsum("fci,fci->fc", normals, radial).min() > 0.999
     box = scenes.box_mesh((1.0, 2.0, 3.0))
-    flat = np.repeat(raycast_normals.face_normals(box)[:, None], 3, axis=1)
-    np.testing.assert_allclose(raycast_normals.corner_normals(box), flat, atol=1e-6)
+    flat = np.repeat(mesh_normals.face_normals(box)[:, None], 3, axis=1)
+    np.testing.assert_allclose(mesh_normals.corner_normals(box), flat, atol=1e-6)
     outward = np.einsum("fi,fi->f", flat[:, 0], box.vertices[box.faces].mean(axis=1))
     assert (outward > 0).all()
 

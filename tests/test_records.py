@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+
 from sceneloom.resources.records import (
     Attempt,
     Failure,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from rerun.chunk import Chunk, RrdReader
+
 from sceneloom.assets import rerun_preview
 from sceneloom.assets.rerun_preview import PreviewClip, write_recording
 from sceneloom.datasets.errors import ContractError

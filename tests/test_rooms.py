@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from sceneloom.ops.material_pictures import outdoor_panorama
 from sceneloom.ops.materials import MaterialBook
-from sceneloom.ops.meshes import face_normals
+from sceneloom.ops.mesh_normals import face_normals
 from sceneloom.ops.rooms import DOME_RADIUS, Extent, RoomStyle, Shell, build_courtyard, build_room, dome
 from sceneloom.ops.scene_model import TriangleMesh, UInt8
 

@@ -9,6 +9,7 @@ import dagster as dg
 import numpy as np
 import pytest
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
+
 from sceneloom.assets.catalog import Catalog
 from sceneloom.assets.observations import observe
 from sceneloom.assets.scene_assets import RUNTIME_RESOURCE, build_scene_assets

@@ -3,11 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
 from sceneloom.assets.catalog import refresh_catalog
 from sceneloom.assets.stage import Made, StageContext
 from sceneloom.datasets.errors import InputError
 from sceneloom.orchestration.cli import app
-from typer.testing import CliRunner
 
 from .conftest import ToyProject
 from .toy_stages import run as run_scene

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sceneloom.datasets.errors import ContractError, CorruptFileError
 from sceneloom.ops import scene_geometry_file
 from sceneloom.ops.scene_model import SceneModel, SunLight, TriangleMesh

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from sceneloom.ops import scene_lighting
 from sceneloom.ops.furniture_piece import Lamp
 from sceneloom.ops.meshes import Surface, rotation, sphere, translated

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+
 from sceneloom.resources.scene_mapper import LocalSceneMapper
 
 PATIENCE = 10.0

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import trimesh
 from PIL import Image
+
 from sceneloom.assets import scene_objects, scene_scaffold
 from sceneloom.assets.stage import StageContext
 from sceneloom.ops.object_poses import SceneGenPose, camera_from_scenegen
@@ -26,7 +27,7 @@ def test_masks_partition_the_view() -> None:
     scene = made.scene("prompt")
     inputs = made.inputs(scene)
     ids = instance_ids(made, "prompt")
-    assert ids.shape == (HEIGHT, WIDTH)
+    assert (ids.shape, ids.dtype) == ((HEIGHT, WIDTH), np.uint16)
     rows = made.objects(scene)
     assert len(rows) >= 3
     for row in rows:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 import pytest
+
 from sceneloom.assets.scene_partitions import KEYS_PER_CALL, register_scenes, scene_partitions
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from sceneloom.assets.observations import ContractBroken
 from sceneloom.assets.scene_pipeline import BatchStopped, Report, StageEvent, stage_seed
 from sceneloom.assets.stage import Made, StageContext

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rerun.chunk import RrdReader
+
 from sceneloom.assets import scene_preview
 
 from .tiny import TRAJECTORIES, made_collection

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sceneloom.assets import conditioning_view, scene_scaffold
 from sceneloom.ops.cameras import unproject
 from sceneloom.ops.raycast_reference import closest_hits, world_triangles

@@ -17,6 +17,7 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sceneloom.datasets.errors import ContractError, CorruptFileError, InputError
 from sceneloom.datasets.shards import ClipArrays, ShardReader, sha256_of_array, write_shard
 from sceneloom.datasets.tensors import FLOAT16_RELATIVE_ERROR

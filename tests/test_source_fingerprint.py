@@ -7,6 +7,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
+
 from sceneloom.resources.source_fingerprint import source_fingerprint
 
 

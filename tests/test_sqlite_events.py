@@ -9,6 +9,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
+
 from sceneloom.orchestration import sqlite_events
 from sceneloom.orchestration.sqlite_events import KeptOpenSqliteEventLog, KeptOpenSqliteStorage
 

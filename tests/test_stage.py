@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from sceneloom.assets.stage import Made, StageContext, StageInputs
 from sceneloom.resources.engines import Engines
 from sceneloom.resources.profiles import Profile

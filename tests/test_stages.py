@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from sceneloom.assets.stage import StageContext, StageInputs
 from sceneloom.assets.stages import STAGES
 from sceneloom.resources.profiles import load_profile

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
+
 from sceneloom.datasets.errors import CorruptFileError, StoreError
 from sceneloom.resources.failures import Reason, classify
 from sceneloom.resources.records import Attempt, Failure, KeyParts, Record

@@ -3,10 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
 from sceneloom.assets.catalog import refresh_catalog
 from sceneloom.orchestration.cli import app
 from sceneloom.resources.records import Record
-from typer.testing import CliRunner
 
 from .conftest import ToyProject
 from .toy_stages import run as run_scene

@@ -4,6 +4,7 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+
 from sceneloom.assets.provenance_tags import CATALOG_VERSION
 from sceneloom.assets.table_assets import column_schema
 from sceneloom.datasets.catalog import SCENE_CATALOG

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sceneloom.datasets.errors import InputError
 from sceneloom.ops import texture_pyramid
 from sceneloom.ops.scene_model import Texture

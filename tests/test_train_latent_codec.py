@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from sceneloom.datasets.errors import ConfigError
 from sceneloom.ops.block_pca import BlockPca
 from sceneloom.resources.cosmos_streaming import CosmosNetwork

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+
 from sceneloom.datasets.errors import ContractError
 from sceneloom.datasets.training_index import QUALITY_NUMBERS, TRAINING_INDEX_SCHEMA, read_table, write_table
 from sceneloom.ops.quality import ClipMetrics

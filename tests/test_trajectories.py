@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sceneloom.datasets.errors import ConfigError, ContractError, InputError
 from sceneloom.ops import cameras, trajectories
 from sceneloom.ops.trajectories import TrajectoryContext, build_path, path_from_cameras, scale_path

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+
 from sceneloom.ops.vanishing_point import detect_segments, find_vanishing_point
 
 HEIGHT, WIDTH = 360, 640

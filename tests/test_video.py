@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sceneloom.datasets.errors import CorruptFileError, InputError
 from sceneloom.datasets.video import iter_video, probe, read_video, write_video
 

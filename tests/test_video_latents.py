@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+
 from sceneloom.assets import camera_paths, conditioning_view, scene_scaffold, video_latents
 from sceneloom.datasets.latent_spaces import LatentSpace
 from sceneloom.datasets.video import probe, read_video

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
 from sceneloom.datasets.errors import EngineError
 from sceneloom.ops import warp_runtime, warping_kernels
 

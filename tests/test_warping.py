@@ -11,6 +11,7 @@ import warp as wp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike
+
 from sceneloom.datasets.errors import EngineError
 from sceneloom.ops.warping import Reprojection, ReprojectionState, View, reproject
 from sceneloom.ops.warping_reference import reproject_reference

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from sceneloom.assets.catalog import Catalog, refresh_catalog
 from sceneloom.assets.collection_tables import write_scenegen_metadata, write_training_index
 from sceneloom.assets.scene_pipeline import StageEvent

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
+
 from sceneloom.assets.scene_pipeline import ScenePipeline, StageEvent
 from sceneloom.assets.stage import Made, Stage, StageContext
 from sceneloom.datasets.catalog import SceneEntry

@@ -1,4 +1,4 @@
-"""Smooth shading normals for triangle meshes: edges stay sharp, tessellated curves look round."""
+"""Normals of triangle meshes: flat ones of faces, and smooth ones that keep sharp edges sharp."""
 
 from __future__ import annotations
 
