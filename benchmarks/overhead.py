@@ -2,16 +2,14 @@
 
     python benchmarks/overhead.py [--scenes 50] [--stages 9]
 
-Rows measured in one run, all on SQLite: our batched run over finished scenes with the storage that dagster.yaml names,
-the same with Dagster's own storage, the scene pipeline without Dagster, and Dagster's own way of one run for each
-partition, with an asset that does nothing. CPU seconds are of this process and do not depend on what else runs.
+Rows measured in one run, all on SQLite: our batched run over finished scenes, the scene pipeline without Dagster, and
+Dagster's own way of one run for each partition, with an asset that does nothing. CPU seconds are of this process and do
+not depend on what else runs.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,7 +23,6 @@ from sceneloom.assets.scene_partitions import register_scenes, scene_partitions
 from sceneloom.assets.scene_pipeline import ScenePipeline
 from sceneloom.assets.stage import Made, Stage, StageContext
 from sceneloom.datasets.catalog import SceneEntry
-from sceneloom.orchestration.instance import CHECKOUT
 from sceneloom.resources.engines import EngineIdentity, Engines
 from sceneloom.resources.profiles import load_profile
 from sceneloom.resources.scene_mapper import LocalSceneMapper
@@ -62,25 +59,14 @@ def measure(folder: Path, scenes: int, stages: int) -> dict[str, Cost]:
     runtime = _Runtime(SceneStore(str(folder / "store"), "bench"), _stages(stages), Engines(profile), _entries(scenes))
     count = scenes * stages
     runtime.run_all()
-    with _our_instance(folder / "ours") as instance:
-        ours = _cost(_batched_run(instance, runtime), count)
-    (folder / "own").mkdir()
-    with dg.instance_for_test(temp_dir=str(folder / "own")) as instance:
-        dagsters = _cost(_batched_run(instance, runtime), count)
+    with dg.instance_for_test(temp_dir=str(folder)) as instance:
+        batched = _cost(_batched_run(instance, runtime), count)
         single = _cost(lambda: _one_run_each(instance, list(runtime.entries)[:SINGLE_RUNS]), min(scenes, SINGLE_RUNS))
     return {
-        "batched run over finished scenes": ours,
-        "the same on Dagster's own SQLite storage": dagsters,
+        "batched run over finished scenes": batched,
         "the scene pipeline alone, without Dagster": _cost(runtime.run_all, count),
         "Dagster, one run for each partition, an empty asset": single,
     }
-
-
-def _our_instance(home: Path) -> dg.DagsterInstance:
-    home.mkdir()
-    shutil.copy(CHECKOUT / "dagster.yaml", home)
-    os.environ["DAGSTER_HOME"] = str(home)
-    return dg.DagsterInstance.from_config(str(home))
 
 
 def _batched_run(instance: dg.DagsterInstance, runtime: _Runtime) -> Callable[[], object]:

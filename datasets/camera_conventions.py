@@ -195,11 +195,14 @@ def intrinsics_from_matrix(matrix: ArrayLike) -> Float64:
     """(…, 4) `[fx, fy, cx, cy]` of (…, 3, 3) calibration matrices.
 
     Raises:
-        ContractError: the matrix has skew or a last row other than 0 0 1, which four numbers cannot hold.
+        ContractError: not 3×3, or with skew or a last row other than 0 0 1, which four numbers cannot hold.
     """
     values = np.asarray(matrix, dtype=np.float64)
-    lost = [values[..., 0, 1], values[..., 1, 0], values[..., 2, 0], values[..., 2, 1], values[..., 2, 2] - 1.0]
-    if values.shape[-2:] != (3, 3) or not np.all(np.abs(lost) < 1e-6):
+    pinhole = values.shape[-2:] == (3, 3)
+    if pinhole:
+        lost = [values[..., 0, 1], values[..., 1, 0], values[..., 2, 0], values[..., 2, 1], values[..., 2, 2] - 1.0]
+        pinhole = bool(np.all(np.abs(lost) < 1e-6))
+    if not pinhole:
         raise ContractError(
             "not of the form [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]",
             where="calibration matrix",

@@ -169,17 +169,24 @@ def parse_npz(content: bytes, where: str) -> CameraSequence:
     else:
         found = f"arrays {sorted(arrays)}, neither c2w nor w2c"
         raise InputError(found, where=where, remedy="Name the poses c2w or w2c")
-    size = None
-    if "image_height" in arrays and "image_width" in arrays:
-        size = (int(arrays["image_height"]), int(arrays["image_width"]))
-    times = arrays.get("times")
-    return camera_sequence(c2w, _npz_intrinsics(arrays, len(c2w), where), size, where=where, times=times)
+    intrinsics = _npz_intrinsics(arrays, np.atleast_1d(c2w).shape[0], where)
+    return camera_sequence(c2w, intrinsics, _npz_size(arrays, where), where=where, times=arrays.get("times"))
+
+
+def _npz_size(arrays: Mapping[str, NDArray[Any]], where: str) -> tuple[int, int] | None:
+    if "image_height" not in arrays or "image_width" not in arrays:
+        return None
+    try:
+        return int(arrays["image_height"]), int(arrays["image_width"])
+    except (ValueError, TypeError, OverflowError) as error:
+        found = f"image_height or image_width is no number of pixels ({error})"
+        raise InputError(found, where=where, remedy=CORRECT_FILE) from error
 
 
 def _npz_intrinsics(arrays: Mapping[str, NDArray[Any]], frames: int, where: str) -> Float64 | None:
     if "intrinsics" not in arrays:
         return None
-    given = arrays["intrinsics"].astype(np.float64)
+    given = _numbers(arrays["intrinsics"], (None,) * arrays["intrinsics"].ndim, f"{where}: intrinsics")
     if given.shape[-2:] == (3, 3):
         given = _four_intrinsics(given, f"{where}: intrinsics")
     return np.broadcast_to(given, (frames, 4)) if given.shape == (4,) else given
@@ -413,8 +420,8 @@ def parse_realestate10k(content: bytes, where: str) -> CameraSequence:
     return camera_sequence(c2w, rows[:, 1:5], (1, 1), where=where, times=rows[:, 0] * 1e-6)
 
 
-def format_realestate10k(cameras: CameraSequence, *, source: str = "sceneloom") -> bytes:
-    """RealEstate10K's text; `source` takes the place of the video's address in the first line."""
+def format_realestate10k(cameras: CameraSequence) -> bytes:
+    """RealEstate10K's text; "sceneloom" takes the place of the video's address in the first line."""
     values, size = require_intrinsics(cameras, "realestate10k")
     normalised = resize_intrinsics(values, source=size, target=(1, 1))
     w2c = invert_rigid(cameras.c2w)[:, :3].reshape(-1, 12)
@@ -422,7 +429,7 @@ def format_realestate10k(cameras: CameraSequence, *, source: str = "sceneloom") 
         f"{round(time * 1e6)} {number_text(lens)} 0 0 {number_text(pose)}"
         for time, lens, pose in zip(cameras.times, normalised, w2c, strict=True)
     ]
-    return "\n".join([source, *lines, ""]).encode()
+    return "\n".join(["sceneloom", *lines, ""]).encode()
 
 
 _PARSERS: dict[str, Callable[[bytes, str], CameraSequence]] = {

@@ -71,7 +71,8 @@ def camera_sequence(
     """Check what a file held, repair rounded rotations and cast to the stored types; times default to 0, 1, 2, ….
 
     Raises:
-        InputError: poses or intrinsics break their contract, their numbers differ, or times do not increase.
+        InputError: poses or intrinsics break their contract, their numbers differ, the picture's size is not positive,
+            or times do not increase.
     """
     poses = repaired_poses(c2w, where=where)
     try:
@@ -81,6 +82,8 @@ def camera_sequence(
             check_intrinsics(pixels, where=where)
             if len(pixels) != len(poses):
                 raise ValueError(f"{len(poses)} poses but {len(pixels)} intrinsics")
+        if size is not None and min(size) < 1:
+            raise ValueError(f"pictures of {size[1]}×{size[0]}")
         moments = np.arange(len(poses), dtype=np.float64) if times is None else np.array(times, dtype=np.float64)
         if moments.shape != (len(poses),) or not (np.diff(moments) > 0.0).all():
             raise ValueError("times or frame numbers do not increase")

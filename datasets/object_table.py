@@ -168,11 +168,13 @@ def object_table(rows: Iterable[ObjectRow], numbers: Mapping[str, str]) -> pa.Ta
         ContractError: two rows are the same object, or the indices of a scene are not 0, 1, ….
     """
     ordered = sorted(rows, key=lambda row: (numbers[row.scene_name], row.object_index))
-    for name, count in Counter(row.scene_name for row in ordered).items():
-        indices = [row.object_index for row in ordered if row.scene_name == name]
-        if indices != list(range(count)):
+    indices_of: dict[str, list[int]] = {}
+    for row in ordered:
+        indices_of.setdefault(row.scene_name, []).append(row.object_index)
+    for name, indices in indices_of.items():
+        if indices != list(range(len(indices))):
             raise ContractError(
-                f"object indices {indices}, expected 0 to {count - 1}",
+                f"object indices {indices}, expected 0 to {len(indices) - 1}",
                 where=f"scene {name}",
                 remedy="Number the objects of a scene without gaps.",
             )

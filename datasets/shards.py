@@ -164,6 +164,9 @@ def write_shard(
             writer.add(clip)
         summary = writer.finish()
         unfinished.rename(directory)
+    except StoreError:
+        # From where the clips are read: it says already what failed.
+        raise
     except OSError as error:
         raise StoreError(
             f"the shard cannot be written ({error})", where=str(directory), remedy="Check the disk."

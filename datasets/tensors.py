@@ -7,7 +7,8 @@ A contract names shape (with symbolic dimensions), dtype, value range, unit and 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,14 +46,13 @@ class Invariant:
 
 @dataclass(frozen=True, slots=True)
 class TensorContract:
-    """What one stored array must be.
+    """What one stored array must be; NaN and infinity are never allowed.
 
     Attributes:
         name: the array's name in files and shards.
         shape: sizes; a string stands for a size that must be the same wherever the same `dims` are used.
         dtype: NumPy dtype name.
         minimum, maximum: inclusive bounds of all values; None for no bound.
-        finite: no NaN, no infinity.
         unit: of the values.
         convention: frame, order, or meaning of special values.
         invariants: further rules.
@@ -65,7 +65,6 @@ class TensorContract:
     convention: str
     minimum: float | None = None
     maximum: float | None = None
-    finite: bool = True
     invariants: tuple[Invariant, ...] = ()
 
     def check(self, array: NDArray[np.generic], dims: dict[str, int] | None = None) -> list[Violation]:
@@ -127,7 +126,7 @@ class TensorContract:
         return [Violation(expected, found) for expected, found in broken if found is not None]
 
     def _check_block(self, block: NDArray[np.generic], index: int) -> list[Violation]:
-        if self.finite and block.dtype.kind == "f" and not np.isfinite(block).all():
+        if block.dtype.kind == "f" and not np.isfinite(block).all():
             count = int(block.size - np.isfinite(block).sum())
             return [Violation("finite values", f"{count} NaN or infinite values at [{index}]")]
         violations: list[Violation] = []
@@ -139,17 +138,9 @@ class TensorContract:
         return violations
 
 
-def _rigid(poses: NDArray[np.generic]) -> str | None:
+def _fault_found_by(check: Callable[[NDArray[np.generic]], None], array: NDArray[np.generic]) -> str | None:
     try:
-        check_c2w(poses)
-    except ContractError as error:
-        return error.found
-    return None
-
-
-def _positive_focal(intrinsics: NDArray[np.generic]) -> str | None:
-    try:
-        check_intrinsics(intrinsics)
+        check(array)
     except ContractError as error:
         return error.found
     return None
@@ -166,21 +157,17 @@ DEPTH = TensorContract(
     "z-depth along the optical axis, 0 = invalid",
     minimum=0.0,
 )
-EXACT_DEPTH = TensorContract(
-    "depth",
-    ("T", "H", "W"),
-    "float32",
-    "metres when metric",
-    "z-depth along the optical axis, 0 = invalid",
-    minimum=0.0,
-)
+EXACT_DEPTH = replace(DEPTH, dtype="float32")
+"""Depth before it is rounded for shards."""
 C2W = TensorContract(
     "c2w",
     ("T", 4, 4),
     "float32",
     "metres when metric",
     f"camera-to-world, {_OPENCV}, world = the conditioning camera's frame",
-    invariants=(Invariant("a rigid transform (R Rᵀ = I, det R = +1, last row 0 0 0 1)", _rigid),),
+    invariants=(
+        Invariant("a rigid transform (R Rᵀ = I, det R = +1, last row 0 0 0 1)", partial(_fault_found_by, check_c2w)),
+    ),
 )
 INTRINSICS = TensorContract(
     "intrinsics",
@@ -188,7 +175,7 @@ INTRINSICS = TensorContract(
     "float32",
     "pixels at the stored resolution",
     "fx, fy, cx, cy; pixel centres at +0.5",
-    invariants=(Invariant("positive focal lengths", _positive_focal),),
+    invariants=(Invariant("positive focal lengths", partial(_fault_found_by, check_intrinsics)),),
 )
 LATENTS = TensorContract(
     "latents", ("C", "t", "h", "w"), "float16", "normalised", "as the latent space declares; no batch axis"
@@ -196,22 +183,8 @@ LATENTS = TensorContract(
 INSTANCE_MASK = TensorContract(
     "instance_mask", ("T", "H", "W"), "uint16", "instance ids", "0 = background, objects from 1"
 )
-ESTIMATED_C2W = TensorContract(
-    "estimated_c2w",
-    C2W.shape,
-    C2W.dtype,
-    C2W.unit,
-    f"camera-to-world, {_OPENCV}, estimator's frame",
-    invariants=C2W.invariants,
-)
-ESTIMATED_INTRINSICS = TensorContract(
-    "estimated_intrinsics",
-    INTRINSICS.shape,
-    INTRINSICS.dtype,
-    INTRINSICS.unit,
-    INTRINSICS.convention,
-    invariants=INTRINSICS.invariants,
-)
+ESTIMATED_C2W = replace(C2W, name="estimated_c2w", convention=f"camera-to-world, {_OPENCV}, estimator's frame")
+ESTIMATED_INTRINSICS = replace(INTRINSICS, name="estimated_intrinsics")
 
 CONTRACTS = (RGB, DEPTH, C2W, INTRINSICS, LATENTS, INSTANCE_MASK, ESTIMATED_C2W, ESTIMATED_INTRINSICS)
-"""Every array that is stored."""
+"""Every array of a clip in a shard or beside it; `EXACT_DEPTH` is the form of depth that is not yet rounded."""

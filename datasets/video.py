@@ -55,7 +55,6 @@ def write_video(
     fps: float | Fraction = 24,
     crf: int = 12,
     group_of_pictures: int = 8,
-    preset: str = "veryfast",
 ) -> VideoInfo:
     """Write frames to an MP4 file, one at a time; the file appears whole under its name, or not at all.
 
@@ -69,7 +68,6 @@ def write_video(
         fps: frames per second; nothing but the header depends on it.
         crf: x264's constant rate factor, 0 (lossless YUV) .. 51.
         group_of_pictures: frames from one key frame to the next.
-        preset: x264's speed preset.
 
     Raises:
         InputError: no frame, a frame of another size, shape or dtype, an odd side.
@@ -86,9 +84,7 @@ def write_video(
     with unfinished_file(path) as unfinished:
         muxer_options = {"movflags": "+faststart", "fflags": "+bitexact"}
         with av.open(str(unfinished), "w", format="mp4", options=muxer_options) as container:
-            stream = container.add_stream(
-                "libx264", rate=rate, options=_encoder_options(crf, group_of_pictures, preset)
-            )
+            stream = container.add_stream("libx264", rate=rate, options=_encoder_options(crf, group_of_pictures))
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             context: Any = stream.codec_context
             context.thread_count = 1
@@ -167,9 +163,9 @@ def iter_video(source: VideoSource) -> Iterator[UInt8]:
             )
 
 
-def _encoder_options(crf: int, group_of_pictures: int, preset: str) -> dict[str, str]:
+def _encoder_options(crf: int, group_of_pictures: int) -> dict[str, str]:
     fixed = f"keyint={group_of_pictures}:min-keyint={group_of_pictures}:scenecut=0:open-gop=0:bframes=0"
-    return {"crf": str(crf), "preset": preset, "threads": "1", "x264-params": fixed}
+    return {"crf": str(crf), "preset": "veryfast", "threads": "1", "x264-params": fixed}
 
 
 def _chain(first: UInt8, remaining: Iterator[UInt8]) -> Iterator[UInt8]:

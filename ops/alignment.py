@@ -17,8 +17,8 @@ from . import cameras
 from .cameras import Float64
 
 MINIMUM_EXTENT = 1e-4
-"""Root mean square spread of camera centres below which they count as one point. In metres a tenth of a millimetre, a
-hundred times the float32 rounding of a centre at 10 m."""
+"""Root mean square spread of camera centres, in each path's own unit, below which they count as one point. In metres a
+tenth of a millimetre, a hundred times the float32 rounding of a centre at 10 m."""
 
 LINE_RATIO = 0.1
 """Second to first spread of the centres below which they count as a line: the turn about it is then known from the
@@ -78,7 +78,7 @@ class RelativePoseError:
         return _rms(self.rotation_degrees)
 
 
-def umeyama(source: ArrayLike, target: ArrayLike, *, with_scale: bool = True) -> tuple[float, Float64, Float64]:
+def umeyama(source: ArrayLike, target: ArrayLike) -> tuple[float, Float64, Float64]:
     """Similarity that brings points onto points with the least squared error, in closed form.
 
     S. Umeyama, "Least-squares estimation of transformation parameters between two point patterns", PAMI 13(4), 1991,
@@ -87,13 +87,12 @@ def umeyama(source: ArrayLike, target: ArrayLike, *, with_scale: bool = True) ->
 
     Args:
         source, target: (N, 3), N ≥ 1. The rotation is unique only if the points do not lie on one line.
-        with_scale: false keeps scale 1.
 
     Returns:
         scale, rotation (3, 3) and translation (3,): target ≈ scale · rotation · source + translation.
 
     Raises:
-        ContractError: shapes differ, a value is not finite, or all source points coincide while a scale is asked for.
+        ContractError: shapes differ, a value is not finite, or all source points coincide.
     """
     x, y = np.asarray(source, dtype=np.float64), np.asarray(target, dtype=np.float64)
     if x.shape != y.shape or x.ndim != 2 or x.shape[1] != 3 or len(x) == 0:
@@ -104,24 +103,17 @@ def umeyama(source: ArrayLike, target: ArrayLike, *, with_scale: bool = True) ->
     u, d, vt = np.linalg.svd(centred_y.T @ centred_x / len(x))
     signs = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
     rotation = (u * signs) @ vt
-    scale = 1.0
-    if with_scale:
-        variance = (centred_x**2).sum(axis=1).mean()
-        if variance == 0.0:
-            raise ContractError("all source points coincide", where="umeyama", remedy="Ask for no scale")
-        scale = float((d * signs).sum() / variance)
+    variance = (centred_x**2).sum(axis=1).mean()
+    if variance == 0.0:
+        raise ContractError("all source points coincide", where="umeyama", remedy="Give points that are apart")
+    scale = float((d * signs).sum() / variance)
     return scale, rotation, y.mean(axis=0) - scale * rotation @ x.mean(axis=0)
 
 
 _PAIRS = "Give the same number of finite points on both sides"
 
 
-def align_cameras(
-    estimated: NDArray[np.floating],
-    commanded: NDArray[np.floating],
-    *,
-    minimum_extent: float = MINIMUM_EXTENT,
-) -> Similarity:
+def align_cameras(estimated: NDArray[np.floating], commanded: NDArray[np.floating]) -> Similarity:
     """Similarity from the estimated cameras to the commanded ones, for any path that a camera can take.
 
     Where the centres spread over a plane or space, it is `umeyama` of the centres. Where they lie on a line or in one
@@ -133,7 +125,6 @@ def align_cameras(
     Args:
         estimated: (T, 4, 4) c2w, OpenCV axes, any world and unit.
         commanded: (T, 4, 4) c2w, OpenCV axes, metres.
-        minimum_extent: spread below which a path counts as standing still, in each path's own unit.
 
     Raises:
         ContractError: the poses break their contract or their numbers differ.
@@ -142,7 +133,7 @@ def align_cameras(
     a, b = np.asarray(estimated, dtype=np.float64), np.asarray(commanded, dtype=np.float64)
     source, target = a[:, :3, 3], b[:, :3, 3]
     spread_source, spread_target = _spread(source), _spread(target)
-    moves = min(spread_source[0], spread_target[0]) > minimum_extent
+    moves = min(spread_source[0], spread_target[0]) > MINIMUM_EXTENT
     wide = all(spread[1] > LINE_RATIO * spread[0] for spread in (spread_source, spread_target))
     if moves and wide:
         scale, rotation, translation = umeyama(source, target)

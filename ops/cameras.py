@@ -68,25 +68,24 @@ WORLD_DOWN = (0.0, 1.0, 0.0)
 """Down in the world frame: the conditioning camera's y axis."""
 
 
-def look_at(position: ArrayLike, target: ArrayLike, *, down: ArrayLike = WORLD_DOWN) -> Float64:
-    """Poses of cameras at `position` whose optical axes pass through `target`, without roll.
+def look_at(position: ArrayLike, target: ArrayLike) -> Float64:
+    """Poses of cameras at `position` whose optical axes pass through `target`, without roll (`WORLD_DOWN` is down).
 
     The rotation's columns are right = down × forward, down' = forward × right and forward = target − position.
 
     Args:
         position: (…, 3) camera centres, world frame.
         target: (…, 3) points looked at.
-        down: (3,) world direction that appears downwards in the picture.
 
     Returns:
         (…, 4, 4) c2w.
 
     Raises:
-        ContractError: a target coincides with its camera or lies straight along `down`, which leaves the roll open.
+        ContractError: a target coincides with its camera or lies straight up or down, which leaves the roll open.
     """
     centre, aim = np.broadcast_arrays(np.asarray(position, dtype=np.float64), np.asarray(target, dtype=np.float64))
     forward = _unit(aim - centre, "the target coincides with the camera")
-    right = _unit(np.cross(np.asarray(down, dtype=np.float64), forward), "the target lies straight up or down")
+    right = _unit(np.cross(WORLD_DOWN, forward), "the target lies straight up or down")
     pose = np.zeros((*centre.shape[:-1], 4, 4))
     pose[..., :3, 0], pose[..., :3, 1], pose[..., :3, 2] = right, np.cross(forward, right), forward
     pose[..., :3, 3] = centre

@@ -90,9 +90,9 @@ class Maker:
         self.looks = self.book.materials[surface.material].name
         return surface
 
-    def other(self, *kinds: str, colour: str | None = None) -> Surface:
+    def other(self, *kinds: str) -> Surface:
         """A material for the parts that the prompt does not speak of."""
-        return self.book.surface(self.pick(*kinds), colour)
+        return self.book.surface(self.pick(*kinds))
 
     def piece(self, parts: Sequence[TriangleMesh], *, tops: Sequence[Top] = (), lamps: Sequence[Lamp] = ()) -> Piece:
         """The finished piece of parts built with the base at y = 0 and the front towards +z."""
@@ -115,9 +115,9 @@ class Maker:
         )
 
 
-def top_of(width: float, depth: float, height: float, *, margin: float = 0.03) -> Top:
-    """The top of a box-like piece, `margin` metres from its edges."""
-    half_width, half_depth = width / 2 - margin, depth / 2 - margin
+def top_of(width: float, depth: float, height: float) -> Top:
+    """The top of a box-like piece, 3 cm from its edges."""
+    half_width, half_depth = width / 2 - 0.03, depth / 2 - 0.03
     return Top(height, (-half_width, -half_depth), (half_width, half_depth))
 
 

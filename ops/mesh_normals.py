@@ -23,11 +23,11 @@ def face_normals(mesh: TriangleMesh) -> Float64:
     return np.divide(normal, length, out=np.zeros_like(normal), where=length > 0)
 
 
-def corner_normals(mesh: TriangleMesh, *, crease_degrees: float = CREASE_DEGREES) -> Float32:
+def corner_normals(mesh: TriangleMesh) -> Float32:
     """(F, 3, 3) float32 unit normal at each face's corners.
 
     A corner's normal is the mean, weighted by corner angle, of the faces that share its position and whose normals
-    differ from its own face's by less than the crease angle (Thürmer & Wüthrich, "Computing vertex normals from
+    differ from its own face's by less than `CREASE_DEGREES` (Thürmer & Wüthrich, "Computing vertex normals from
     polygonal facets", 1998). Positions are compared to a millionth of the mesh's extent.
     """
     normals = face_normals(mesh)
@@ -39,7 +39,7 @@ def corner_normals(mesh: TriangleMesh, *, crease_degrees: float = CREASE_DEGREES
     start, count = start[small], count[small]
     member, partner = _pairs_within_groups(start, count)
     corner, other = order[member], order[partner]
-    alike = np.einsum("ij,ij->i", normals[corner // 3], normals[other // 3]) > np.cos(np.radians(crease_degrees))
+    alike = np.einsum("ij,ij->i", normals[corner // 3], normals[other // 3]) > np.cos(np.radians(CREASE_DEGREES))
     corner, other = corner[alike], other[alike]
     corners = len(point)
     total = np.stack(

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..datasets.errors import ContractError
-from .warping import DEFAULT_TOLERANCE, Reprojection, ReprojectionState, View, reproject
+from . import cameras
+from .warping import Reprojection, ReprojectionState, View, reproject
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -175,7 +176,6 @@ def measure_clip(
     clearance: NDArray[np.floating] | None = None,
     baseline: int = 4,
     stride: int = 4,
-    tolerance: float = DEFAULT_TOLERANCE,
     device: str = "cpu",
 ) -> ClipMetrics:
     """Measure one clip.
@@ -191,7 +191,6 @@ def measure_clip(
         clearance: (T,) distance from each camera centre to the nearest surface, when known.
         baseline: frames between the two of a compared pair.
         stride: frames between one compared pair and the next; 1 for all.
-        tolerance: relative depth difference that still counts as the same surface.
         device: Warp device of the reprojection.
 
     Raises:
@@ -211,10 +210,10 @@ def measure_clip(
     distance = min(baseline, frames - 1)
     for index in range(0, frames - distance if distance else 0, stride):
         for target, source in ((index, index + distance), (index + distance, index)):
-            apart.add(rgb[target], reproject(view(target), view(source), tolerance=tolerance, device=device))
+            apart.add(rgb[target], reproject(view(target), view(source), device=device))
     for index in range(1, frames):
         if index % stride == 0 or frames <= stride:
-            seen = reproject(view(index), view(index - 1), tolerance=tolerance, device=device)
+            seen = reproject(view(index), view(index - 1), device=device)
             neighbours.add_flicker(rgb[index], seen)
         neighbours.add_duplicate(view(index), view(index - 1))
     return ClipMetrics(
@@ -308,24 +307,19 @@ def image_motion(target: View, source: View) -> float:
     """Largest motion in pixels between two cameras of points on a 9 × 9 grid, at the target's own depth.
 
     Where the target has no depth, its median depth stands in; without any, points at infinity show the rotation only.
+    Infinite where a point lies behind the source camera.
     """
     height, width = target.depth.shape
     rows = np.linspace(0, height - 1, 9).astype(int)
     columns = np.linspace(0, width - 1, 9).astype(int)
     sparse = np.asarray(target.depth[np.ix_(rows, columns)], np.float64)
     sparse[sparse <= 0] = np.median(sparse[sparse > 0]) if (sparse > 0).any() else 1e6
-    fx, fy, cx, cy = np.asarray(target.intrinsics, np.float64)
-    u, v = columns + 0.5, rows[:, None] + 0.5
-    points = np.stack(np.broadcast_arrays((u - cx) / fx * sparse, (v - cy) / fy * sparse, sparse), -1)
-    world = points @ np.asarray(target.c2w[:3, :3], np.float64).T + target.c2w[:3, 3]
-    local = (world - source.c2w[:3, 3]) @ np.asarray(source.c2w[:3, :3], np.float64)
-    front = local[..., 2] > 1e-6 * sparse
-    if not front.all():
+    pixels = np.stack(np.broadcast_arrays(columns + 0.5, rows[:, None] + 0.5), axis=-1).reshape(-1, 2)
+    points = cameras.unproject(pixels, sparse.ravel(), target.c2w, target.intrinsics)
+    moved, depth = cameras.project(points, source.c2w, source.intrinsics)
+    if not (depth > 1e-6 * sparse.ravel()).all():
         return math.inf
-    fx, fy, cx, cy = np.asarray(source.intrinsics, np.float64)
-    return float(
-        np.hypot(fx * local[..., 0] / local[..., 2] + cx - u, fy * local[..., 1] / local[..., 2] + cy - v).max()
-    )
+    return float(np.linalg.norm(moved - pixels, axis=1).max())
 
 
 class _PictureSums:

@@ -13,10 +13,10 @@ from dagster import StringSource
 from dagster._core.storage.base_storage import DagsterStorage
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.storage.root import LocalArtifactStorage
+from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 
 from ..datasets.errors import ConfigError
-from .sqlite_events import KeptOpenSqliteStorage
 
 URL_VARIABLE = "DAGSTER_POSTGRES_URL"
 
@@ -41,7 +41,7 @@ class EnvironmentStorage(DagsterStorage, ConfigurableClass):
         """The storage to use. Raises ConfigError when PostgreSQL is asked for and its extra is not installed."""
         url = os.environ.get(URL_VARIABLE)
         if not url:
-            return KeptOpenSqliteStorage.from_local(state_folder(config_value["sqlite_directory"]), inst_data)
+            return DagsterSqliteStorage.from_local(state_folder(config_value["sqlite_directory"]), inst_data)
         try:
             from dagster_postgres import DagsterPostgresStorage
         except ImportError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -260,6 +260,24 @@ def test_files_that_are_no_camera_files_are_refused(tmp_path: Path) -> None:
 def test_pickled_arrays_are_never_loaded(tmp_path: Path) -> None:
     np.savez(tmp_path / "path.npz", c2w=np.array([{"a": 1}], dtype=object))
     with pytest.raises(InputError, match="not an npz of plain arrays"):
+        read_cameras(tmp_path / "path.npz")
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"c2w": np.float64(3.0)},
+        {"c2w": np.array(["a", "b"])},
+        {"intrinsics": np.array(["wide", "narrow"])},
+        {"intrinsics": np.ones((2, 3, 2))},
+        {"image_height": np.full(2, 480), "image_width": 640},
+        {"image_height": np.nan, "image_width": 640},
+        {"image_height": 0, "image_width": 640},
+    ],
+)
+def test_arrays_of_another_kind_in_an_npz_are_refused(tmp_path: Path, arrays: dict[str, Any]) -> None:
+    np.savez(tmp_path / "path.npz", **({"c2w": some_cameras().c2w} | arrays))  # pyright: ignore[reportArgumentType]
+    with pytest.raises(InputError, match=r"path\.npz"):
         read_cameras(tmp_path / "path.npz")
 
 

@@ -153,6 +153,14 @@ def test_a_faulty_profile_is_told_where_dagster_loads_the_code(home: Path, tmp_p
 
 
 def _run(command: Sequence[str], home: Path, profile: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command in the checkout; `dg` finds the project by it."""
-    variables = environment(home, profile)
-    return subprocess.run(command, cwd=CHECKOUT, env=variables, capture_output=True, text=True, timeout=120)
+    """Run a command in the checkout, by which `dg` finds the project; in a session of its own, as Dagster interrupts
+    the code servers it started."""
+    return subprocess.run(
+        command,
+        cwd=CHECKOUT,
+        env=environment(home, profile),
+        capture_output=True,
+        text=True,
+        timeout=180,
+        start_new_session=True,
+    )

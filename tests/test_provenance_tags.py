@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 from dagster._core.definitions.data_version import CachingStaleStatusResolver
+from dagster._core.loader import LoadingContextForTest
 
 from sceneloom.assets.provenance_tags import CATALOG_VERSION, provenance_tags
 from sceneloom.orchestration.code_location import build_definitions
@@ -24,7 +25,7 @@ def execute(project: ToyProject, instance: dg.DagsterInstance, job: str, stages:
 def unsynced(project: ToyProject, instance: dg.DagsterInstance, scene: str) -> set[str]:
     """The stages of a scene that the UI shows as unsynced."""
     graph = build_definitions(project.runtime()).resolve_asset_graph()
-    resolver = CachingStaleStatusResolver(instance, graph)
+    resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
     return {stage for stage in STAGE_NAMES if resolver.get_stale_causes(dg.AssetKey(stage), scene)}
 
 

@@ -18,7 +18,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sceneloom.datasets.errors import ContractError, CorruptFileError, InputError
+from sceneloom.datasets.errors import ContractError, CorruptFileError, InputError, StoreError
 from sceneloom.datasets.shards import ClipArrays, ShardReader, sha256_of_array, write_shard
 from sceneloom.datasets.tensors import FLOAT16_RELATIVE_ERROR
 from sceneloom.datasets.video import read_video, write_video
@@ -292,6 +292,19 @@ def test_a_source_of_clips_that_fails_leaves_nothing(clips: list[ClipArrays], tm
 
     with pytest.raises(KeyError):
         write_shard(tmp_path / "half", failing(), latent_space=LATENT_SPACE)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_that_fails_under_the_clips_is_not_taken_for_the_shards_disk(
+    clips: list[ClipArrays], tmp_path: Path
+) -> None:
+    def failing() -> Iterator[ClipArrays]:
+        yield clips[0]
+        raise StoreError("cannot be read", where="s3://scenes/lamp-1", remedy="Check the store.")
+
+    with pytest.raises(StoreError) as caught:
+        write_shard(tmp_path / "half", failing(), latent_space=LATENT_SPACE)
+    assert caught.value.where == "s3://scenes/lamp-1"
     assert list(tmp_path.iterdir()) == []
 
 
