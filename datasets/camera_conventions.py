@@ -18,8 +18,10 @@ Float64 = NDArray[np.float64]
 QuaternionOrder = Literal["wxyz", "xyzw"]
 
 _FLIP_Y_AND_Z = np.diag([1.0, -1.0, -1.0, 1.0])
-_POSE_REMEDY = "Give camera-to-world poses with OpenCV axes: a rotation (orthonormal, determinant +1) and a translation"
-_INTRINSICS_REMEDY = "Give [fx, fy, cx, cy] in pixels of the stored resolution"
+_POSE_REMEDY = (
+    "Give camera-to-world poses with OpenCV axes: a rotation (orthonormal, determinant +1) and a translation."
+)
+_INTRINSICS_REMEDY = "Give [fx, fy, cx, cy] in pixels of the stored resolution."
 
 
 def check_c2w(c2w: NDArray[Any], *, where: str = "c2w", tolerance: float = 1e-4) -> None:
@@ -129,7 +131,7 @@ def rotation_from_quaternion(quaternion: ArrayLike, *, order: QuaternionOrder) -
     given = np.asarray(quaternion, dtype=np.float64)
     length = np.linalg.norm(given, axis=-1, keepdims=True)
     if not (np.isfinite(length).all() and (length > 1e-12).all()):
-        raise ContractError("zero or not finite", where="quaternion", remedy="Give quaternions of unit length")
+        raise ContractError("zero or not finite", where="quaternion", remedy="Give quaternions of unit length.")
     unit = given / length
     w, x, y, z = np.moveaxis(unit if order == "wxyz" else np.roll(unit, 1, axis=-1), -1, 0)
     rows = [
@@ -206,7 +208,7 @@ def intrinsics_from_matrix(matrix: ArrayLike) -> Float64:
         raise ContractError(
             "not of the form [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]",
             where="calibration matrix",
-            remedy="Undistort the pictures to a camera without skew",
+            remedy="Undistort the pictures to a camera without skew.",
         )
     return np.stack([values[..., 0, 0], values[..., 1, 1], values[..., 0, 2], values[..., 1, 2]], axis=-1)
 

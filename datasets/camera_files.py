@@ -78,7 +78,7 @@ def read_cameras(path: Path, *, camera_format: CameraFormat | None = None) -> Ca
         InputError: the file is missing, is not recognised or cannot be used; the message names the place in it.
     """
     if not path.exists():
-        raise InputError("no such file", where=str(path), remedy="Correct the path of the camera file")
+        raise InputError("no such file", where=str(path), remedy="Correct the path of the camera file.")
     chosen = camera_format or recognise_format(path)
     if chosen == "colmap":
         return read_colmap(path)
@@ -139,7 +139,7 @@ def recognise_format(path: Path) -> CameraFormat:
     raise InputError("not a camera file of a known format", where=str(path), remedy=_FORMAT_REMEDY)
 
 
-_FORMAT_REMEDY = f"Give one of these formats: {', '.join(get_args(CameraFormat))}"
+_FORMAT_REMEDY = f"Give one of these formats: {', '.join(get_args(CameraFormat))}."
 
 
 # --- npz ------------------------------------------------------------------------------------------------------------
@@ -168,7 +168,7 @@ def parse_npz(content: bytes, where: str) -> CameraSequence:
         c2w = invert_rigid(repaired_poses(arrays["w2c"], where=f"{where}: w2c"))
     else:
         found = f"arrays {sorted(arrays)}, neither c2w nor w2c"
-        raise InputError(found, where=where, remedy="Name the poses c2w or w2c")
+        raise InputError(found, where=where, remedy="Name the poses c2w or w2c.")
     intrinsics = _npz_intrinsics(arrays, np.atleast_1d(c2w).shape[0], where)
     return camera_sequence(c2w, intrinsics, _npz_size(arrays, where), where=where, times=arrays.get("times"))
 
@@ -222,7 +222,7 @@ def parse_lyra(pose: bytes, intrinsics: bytes | None, *, where: str) -> CameraSe
         loaded = _load_npz(intrinsics, f"{where} (intrinsics)")
         _require_keys(loaded, ("data", "inds"), f"{where} (intrinsics)")
         if not np.array_equal(loaded["inds"], poses["inds"]):
-            raise InputError("pose and intrinsics are of different frames", where=where, remedy="Write both again")
+            raise InputError("pose and intrinsics are of different frames", where=where, remedy="Write both again.")
         values = loaded["data"]
     return camera_sequence(poses["data"], values, None, where=where, times=poses["inds"])
 
@@ -235,17 +235,17 @@ def format_lyra(cameras: CameraSequence) -> tuple[bytes, bytes]:
     """
     where = "camera file, format lyra"
     if cameras.intrinsics is None:
-        raise InputError("the cameras have no intrinsics", where=where, remedy="Add them in pixels of the video")
+        raise InputError("the cameras have no intrinsics", where=where, remedy="Add them in pixels of the video.")
     indices = cameras.times.astype(np.int64)
     if not np.array_equal(indices, cameras.times):
-        raise InputError("times are not frame numbers", where=where, remedy="Resample the path to frames")
+        raise InputError("times are not frame numbers", where=where, remedy="Resample the path to frames.")
     return _save_npz(data=cameras.c2w, inds=indices), _save_npz(data=cameras.intrinsics, inds=indices)
 
 
 def _require_keys(found: Mapping[str, Any], needed: tuple[str, ...], where: str) -> None:
     missing = [key for key in needed if key not in found]
     if missing:
-        raise InputError(f"{', '.join(missing)} missing", where=where, remedy=f"It needs {', '.join(needed)}")
+        raise InputError(f"{', '.join(missing)} missing", where=where, remedy=f"It needs {', '.join(needed)}.")
 
 
 # --- JSON -----------------------------------------------------------------------------------------------------------
@@ -306,7 +306,7 @@ def _parse_transforms(content: bytes, where: str, *, axes: Literal["opengl", "op
     loaded = _load_json(content, where)
     frames = loaded.get("frames")
     if not isinstance(frames, list) or not frames or not all(isinstance(frame, dict) for frame in frames):
-        raise InputError("no frames", where=where, remedy="Give a list `frames` with one entry a camera")
+        raise InputError("no frames", where=where, remedy="Give a list `frames` with one entry a camera.")
     poses, intrinsics, sizes, names = [], [], set(), []
     for index, frame in enumerate(frames):
         place = f"{where}: frames[{index}]"
@@ -317,7 +317,7 @@ def _parse_transforms(content: bytes, where: str, *, axes: Literal["opengl", "op
         sizes.add(size)
         names.append(str(frame.get("file_path", "")))
     if len(sizes) != 1:
-        raise InputError(f"pictures of {len(sizes)} sizes", where=where, remedy="Resize the pictures to one size")
+        raise InputError(f"pictures of {len(sizes)} sizes", where=where, remedy="Resize the pictures to one size.")
     stacked = np.stack(poses)
     c2w = opencv_from_opengl(stacked) if axes == "opengl" else stacked
     has_names = all(names)
@@ -331,7 +331,7 @@ def _transforms_intrinsics(entry: Mapping[str, Any], where: str) -> tuple[Float6
     if any(distortion.values()):
         raise InputError(f"lens distortion {distortion}", where=where, remedy=UNDISTORT)
     if "fl_x" not in entry and "camera_angle_x" not in entry:
-        raise InputError("neither fl_x nor camera_angle_x", where=where, remedy="Add fl_x in pixels")
+        raise InputError("neither fl_x nor camera_angle_x", where=where, remedy="Add fl_x in pixels.")
     try:
         width, height = int(entry["w"]), int(entry["h"])
         if "fl_x" in entry:
@@ -389,7 +389,7 @@ def _rows(text: str, columns: int, where: str, *, skip: int = 0) -> Float64:
             continue
         rows.append(_numbers(line.replace(",", " ").split(), (columns,), f"{where}, line {number}"))
     if not rows:
-        raise InputError("no cameras", where=where, remedy="Give at least one camera")
+        raise InputError("no cameras", where=where, remedy="Give at least one camera.")
     return np.stack(rows)
 
 

@@ -18,8 +18,8 @@ from .camera_conventions import (
 )
 from .errors import InputError, SceneloomError
 
-UNDISTORT = "Undistort the pictures and give a pinhole camera"
-CORRECT_FILE = "Correct the camera file"
+UNDISTORT = "Undistort the pictures and give a pinhole camera."
+CORRECT_FILE = "Correct the camera file."
 
 _USER_TOLERANCE = 1e-3
 """|RᵀR − I| accepted in a user's file and repaired: text files round matrices to four or five digits."""
@@ -53,7 +53,7 @@ class CameraSequence:
             raise InputError(
                 "no intrinsics with a known picture size",
                 where="camera path",
-                remedy="Use a format that holds intrinsics and the picture's size, or give a field of view",
+                remedy="Use a format that holds intrinsics and the picture's size, or give a field of view.",
             )
         resized = resize_intrinsics(self.intrinsics, source=self.size, target=(height, width))
         return CameraSequence(self.c2w, resized.astype(np.float32), (height, width), self.times, self.names)
@@ -134,7 +134,7 @@ def require_intrinsics(cameras: CameraSequence, camera_format: str) -> tuple[Flo
         raise InputError(
             "the cameras have no intrinsics with a known picture size",
             where=f"camera file, format {camera_format}",
-            remedy="Add intrinsics and size, or write a format without them (tum)",
+            remedy="Add intrinsics and size, or write a format without them (tum).",
         )
     return cameras.intrinsics.astype(np.float64), cameras.size
 

@@ -91,13 +91,13 @@ def parse_colmap(cameras: bytes, images: bytes, *, binary: bool, where: str) -> 
     try:
         lenses, shots = read_lenses(cameras, where), sorted(read_images(images, where), key=lambda shot: shot.name)
         if not shots:
-            raise InputError("no images", where=where, remedy="Give a model with at least one registered image")
+            raise InputError("no images", where=where, remedy="Give a model with at least one registered image.")
         sizes = {(lenses[shot.camera].height, lenses[shot.camera].width) for shot in shots}
         intrinsics = [lenses[shot.camera].intrinsics(where) for shot in shots]
     except KeyError as error:
-        raise InputError(f"no camera {error}", where=where, remedy="Keep cameras and images of one model") from error
+        raise InputError(f"no camera {error}", where=where, remedy="Keep cameras and images of one model.") from error
     if len(sizes) != 1:
-        raise InputError(f"pictures of {len(sizes)} sizes", where=where, remedy="Resize the pictures to one size")
+        raise InputError(f"pictures of {len(sizes)} sizes", where=where, remedy="Resize the pictures to one size.")
     quaternions, translations = [shot.quaternion for shot in shots], [shot.translation for shot in shots]
     w2c = poses_from_quaternions(quaternions, translations, order="wxyz", where=where)
     names = tuple(shot.name for shot in shots)
@@ -112,7 +112,7 @@ def read_colmap(path: Path) -> CameraSequence:
             if cameras.is_file() and images.is_file():
                 contents = cameras.read_bytes(), images.read_bytes()
                 return parse_colmap(*contents, binary=suffix == "bin", where=str(folder))
-    raise InputError("no COLMAP model", where=str(path), remedy="Give the folder with cameras and images .bin or .txt")
+    raise InputError("no COLMAP model", where=str(path), remedy="Give the folder with cameras and images .bin or .txt.")
 
 
 def _text_cameras(content: bytes, where: str) -> dict[int, _ColmapCamera]:
@@ -154,7 +154,7 @@ def _damaged(where: str, line: str) -> InputError:
     return InputError(
         f"cannot read the line {line[:80]!r}",
         where=where,
-        remedy=f"Export the model again with one of the camera models {', '.join(_COLMAP_NAMES)}",
+        remedy=f"Export the model again with one of the camera models {', '.join(_COLMAP_NAMES)}.",
     )
 
 
@@ -182,7 +182,7 @@ class _BinaryReader:
         self.offset += size
 
     def _fail(self) -> NoReturn:
-        raise InputError("the file is cut off", where=self.where, remedy="Export the COLMAP model again")
+        raise InputError("the file is cut off", where=self.where, remedy="Export the COLMAP model again.")
 
 
 def _binary_cameras(content: bytes, where: str) -> dict[int, _ColmapCamera]:

@@ -54,25 +54,25 @@ class LatentSpace:
     def __post_init__(self) -> None:
         for name in ("channels", "temporal_stride", "spatial_stride"):
             if getattr(self, name) < 1:
-                self._refuse(f"{name} is {getattr(self, name)}", "Give a count of at least 1")
+                self._refuse(f"{name} is {getattr(self, name)}", "Give a count of at least 1.")
         if not (np.isfinite(self.scale) and self.scale > 0):
-            self._refuse(f"scale is {self.scale}", "Give a finite factor above 0")
+            self._refuse(f"scale is {self.scale}", "Give a finite factor above 0.")
         object.__setattr__(self, "mean", self._table("mean", self.mean))
         object.__setattr__(self, "std", self._table("std", self.std))
         if self.mean.shape != self.std.shape:
-            self._refuse(f"mean is {self.mean.shape} and std {self.std.shape}", "Give both the same shape")
+            self._refuse(f"mean is {self.mean.shape} and std {self.std.shape}", "Give both the same shape.")
         if (self.std <= 0).any():
-            self._refuse("std holds values that are not above 0", "Measure it again on latents that vary")
+            self._refuse("std holds values that are not above 0", "Measure it again on latents that vary.")
 
     def _table(self, name: str, values: ArrayLike) -> Float32:
         table = np.array(values, dtype=np.float32)
         table = table[:, None] if table.ndim == 1 else table
         if table.ndim != 2 or table.shape[0] != self.channels or table.shape[1] < 1:
             self._refuse(
-                f"{name} has shape {table.shape}", f"Give ({self.channels},) or ({self.channels}, latent frames)"
+                f"{name} has shape {table.shape}", f"Give ({self.channels},) or ({self.channels}, latent frames)."
             )
         if not np.isfinite(table).all():
-            self._refuse(f"{name} holds values that are not finite", "Measure it again")
+            self._refuse(f"{name} holds values that are not finite", "Measure it again.")
         table.setflags(write=False)
         return table
 
@@ -104,7 +104,7 @@ class LatentSpace:
             below = max((frames - first) // self.temporal_stride, 1 - first)
             near = " or ".join(str(first + self.temporal_stride * count) for count in (below, below + 1))
             rule = f"{'1 + ' if first else ''}{self.temporal_stride}·k"
-            self._refuse(f"{frames} frames where the codec takes {rule}", f"Use {near} frames")
+            self._refuse(f"{frames} frames where the codec takes {rule}", f"Use {near} frames.")
         return first + (frames - first) // self.temporal_stride
 
     def frames(self, latent_frames: int) -> int:
@@ -118,7 +118,7 @@ class LatentSpace:
             if side < multiple or side % multiple:
                 below = max(side // multiple, 1) * multiple
                 self._refuse(
-                    f"{name} is {side}, not a multiple of {multiple}", f"Use a {name} of {below} or {below + multiple}"
+                    f"{name} is {side}, not a multiple of {multiple}", f"Use a {name} of {below} or {below + multiple}."
                 )
         return height // self.spatial_stride, width // self.spatial_stride
 
@@ -146,14 +146,14 @@ class LatentSpace:
             raise ContractError(
                 f"latents of shape {values.shape}, expected ({self.channels}, t, h, w)",
                 where=f"latent space {self.id!r}",
-                remedy="Drop the batch axis and put channels first",
+                remedy="Drop the batch axis and put channels first.",
             )
         known, frames = self.mean.shape[1], values.shape[1]
         if 1 < known < frames:
             raise ContractError(
                 f"{frames} latent frames, but mean and std are known for {known}",
                 where=f"latent space {self.id!r}",
-                remedy=f"Use clips of at most {self.frames(known)} frames",
+                remedy=f"Use clips of at most {self.frames(known)} frames.",
             )
         count = 1 if known == 1 else frames
         return values, self.mean[:, :count, None, None], self.std[:, :count, None, None]
@@ -174,5 +174,5 @@ class LatentSpace:
             return cls(**fields)
         except TypeError as error:
             raise ConfigError(
-                str(error), where=where, remedy="Give the fields that LatentSpace.to_json writes"
+                str(error), where=where, remedy="Give the fields that LatentSpace.to_json writes."
             ) from error

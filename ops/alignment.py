@@ -105,12 +105,12 @@ def umeyama(source: ArrayLike, target: ArrayLike) -> tuple[float, Float64, Float
     rotation = (u * signs) @ vt
     variance = (centred_x**2).sum(axis=1).mean()
     if variance == 0.0:
-        raise ContractError("all source points coincide", where="umeyama", remedy="Give points that are apart")
+        raise ContractError("all source points coincide", where="umeyama", remedy="Give points that are apart.")
     scale = float((d * signs).sum() / variance)
     return scale, rotation, y.mean(axis=0) - scale * rotation @ x.mean(axis=0)
 
 
-_PAIRS = "Give the same number of finite points on both sides"
+_PAIRS = "Give the same number of finite points on both sides."
 
 
 def align_cameras(estimated: NDArray[np.floating], commanded: NDArray[np.floating]) -> Similarity:
@@ -209,7 +209,7 @@ def relative_pose_error(
     _check_pair(aligned, commanded)
     if not 1 <= delta < len(commanded):
         found = f"delta {delta} with {len(commanded)} frames"
-        raise ContractError(found, where="relative pose error", remedy="Give 1 … T − 1")
+        raise ContractError(found, where="relative pose error", remedy="Give 1 … T − 1.")
     p, q = np.asarray(aligned, dtype=np.float64), np.asarray(commanded, dtype=np.float64)
     step_p, step_q = (cameras.invert_rigid(poses[:-delta]) @ poses[delta:] for poses in (p, q))
     error = cameras.invert_rigid(step_q) @ step_p
@@ -224,7 +224,7 @@ def _check_pair(estimated: NDArray[np.floating], commanded: NDArray[np.floating]
         raise ContractError(
             f"{len(estimated)} estimated and {len(commanded)} commanded cameras",
             where="alignment",
-            remedy="Compare the same frames of both",
+            remedy="Compare the same frames of both.",
         )
 
 

@@ -96,7 +96,7 @@ def look_at(position: ArrayLike, target: ArrayLike) -> Float64:
 def _unit(vectors: Float64, fault: str) -> Float64:
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
     if not (length > 1e-9).all():
-        raise ContractError(fault, where="look_at", remedy="Choose a target that is apart from the camera's vertical")
+        raise ContractError(fault, where="look_at", remedy="Choose a target that is apart from the camera's vertical.")
     return vectors / length
 
 
@@ -151,9 +151,9 @@ def interpolate_poses(c2w: ArrayLike, times: ArrayLike, at: ArrayLike) -> Float6
     """
     keys, knots, wanted = (np.asarray(values, dtype=np.float64) for values in (c2w, times, at))
     if knots.shape != (len(keys),) or not (np.diff(knots) > 0.0).all():
-        raise ContractError("times do not increase", where="interpolate_poses", remedy="Give one time a key pose")
+        raise ContractError("times do not increase", where="interpolate_poses", remedy="Give one time a key pose.")
     if wanted.size and (wanted.min() < knots[0] or wanted.max() > knots[-1]):
-        raise ContractError("times outside the key poses", where="interpolate_poses", remedy="Stay within the keys")
+        raise ContractError("times outside the key poses", where="interpolate_poses", remedy="Stay within the keys.")
     if len(keys) == 1:
         return np.repeat(keys, len(wanted), axis=0)
     before = np.clip(np.searchsorted(knots, wanted, side="right") - 1, 0, len(keys) - 2)

@@ -67,7 +67,7 @@ def fit_path(
         InputError: the first camera itself is too close, or no factor down to `SMALLEST_FACTOR` keeps clear.
     """
     if not minimum_clearance >= 0.0:
-        raise ConfigError(f"minimum clearance {minimum_clearance}", where="clearance", remedy="Give metres, 0 or more")
+        raise ConfigError(f"minimum clearance {minimum_clearance}", where="clearance", remedy="Give metres, 0 or more.")
     given = path
     scaled = given if callable(given) else (lambda factor: scale_path(given, factor))
     tests = _ClearanceTests(distance_to_surface, visible, minimum_clearance)
@@ -79,7 +79,7 @@ def fit_path(
         raise InputError(
             f"the first camera is {clearance[0]:.3g} m from a surface, {minimum_clearance:.3g} m are required",
             where=f"trajectory {whole.name}",
-            remedy="Move the conditioning camera into free space or lower the minimum clearance",
+            remedy="Move the conditioning camera into free space or lower the minimum clearance.",
         )
     return _longest_clear(scaled, tests)
 
@@ -92,7 +92,7 @@ def _longest_clear(scaled: Callable[[float], CameraPath], tests: _ClearanceTests
         raise InputError(
             f"{fault}, even with {SMALLEST_FACTOR:.0%} of the motion",
             where=f"trajectory {path.name}",
-            remedy="Leave this trajectory out for the scene or lower the minimum clearance",
+            remedy="Leave this trajectory out for the scene or lower the minimum clearance.",
         )
     blocked = 1.0
     for _ in range(_BISECTIONS):

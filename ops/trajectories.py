@@ -59,11 +59,11 @@ class TrajectoryContext:
 
     def __post_init__(self) -> None:
         if self.frames < 2:
-            raise ConfigError(f"{self.frames} frames", where="trajectory", remedy="A path needs at least 2 frames")
+            raise ConfigError(f"{self.frames} frames", where="trajectory", remedy="A path needs at least 2 frames.")
         for name in ("centre_depth", "radius", "scene_scale"):
             value = getattr(self, name)
             if value is not None and not (np.isfinite(value) and value > 0.0):
-                raise ConfigError(f"{name} {value}", where="trajectory", remedy="Give a length above 0 in metres")
+                raise ConfigError(f"{name} {value}", where="trajectory", remedy="Give a length above 0 in metres.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ def describe(name: str) -> Trajectory:
     """
     if name not in _REGISTRY:
         raise ConfigError(
-            f"unknown trajectory {name!r}", where="trajectory", remedy=f"Choose one of: {', '.join(_REGISTRY)}"
+            f"unknown trajectory {name!r}", where="trajectory", remedy=f"Choose one of: {', '.join(_REGISTRY)}."
         )
     return _REGISTRY[name]
 
@@ -163,10 +163,10 @@ def build_path(
     """
     trajectory = describe(name)
     if seed < 0:
-        raise ConfigError(f"seed {seed}", where=f"trajectory {name}", remedy="Give a seed ≥ 0")
+        raise ConfigError(f"seed {seed}", where=f"trajectory {name}", remedy="Give a seed ≥ 0.")
     if trajectory.scale and getattr(context, trajectory.scale) is None:
         raise ConfigError(
-            f"no {trajectory.scale}", where=f"trajectory {name}", remedy=f"Give {trajectory.scale} in the context"
+            f"no {trajectory.scale}", where=f"trajectory {name}", remedy=f"Give {trajectory.scale} in the context."
         )
     draws = _draw(trajectory, seed)
     return _assemble(trajectory, context, draws, movement_factor, translation, facing)
@@ -189,7 +189,7 @@ def _assemble(
 ) -> CameraPath:
     where = f"trajectory {trajectory.name}"
     if not (np.isfinite(movement_factor) and movement_factor > 0.0):
-        raise ConfigError(f"movement factor {movement_factor}", where=where, remedy="Give a factor above 0")
+        raise ConfigError(f"movement factor {movement_factor}", where=where, remedy="Give a factor above 0.")
     parameters: dict[str, object] = {"context": asdict(context)}
     if trajectory.family == "lyra":
         positions = trajectory._motion(context, draws["distance"] * movement_factor)
@@ -239,10 +239,10 @@ def path_from_cameras(
     wanted = len(given) if frames is None else frames
     if len(given) < 2 or wanted < 2:
         raise InputError(
-            f"{len(given)} cameras for {wanted} frames", where=source, remedy="Give at least 2 cameras and 2 frames"
+            f"{len(given)} cameras for {wanted} frames", where=source, remedy="Give at least 2 cameras and 2 frames."
         )
     if not (np.isfinite(scale) and scale > 0.0):
-        raise InputError(f"scale {scale}", where=source, remedy="Give metres per unit, above 0")
+        raise InputError(f"scale {scale}", where=source, remedy="Give metres per unit, above 0.")
     knots = np.arange(len(given), dtype=np.float64) if times is None else np.asarray(times, dtype=np.float64)
     poses = cameras.poses_relative_to_first(given)
     poses[:, :3, 3] *= scale
@@ -266,7 +266,7 @@ def scale_path(path: CameraPath, factor: float) -> CameraPath:
         movement_factor = path.movement_factor * factor
         return _assemble(describe(path.name), path.context, path.draws, movement_factor, path.translation, path.facing)
     if not (np.isfinite(factor) and factor > 0.0):
-        raise ConfigError(f"factor {factor}", where=f"trajectory {path.name}", remedy="Give a factor above 0")
+        raise ConfigError(f"factor {factor}", where=f"trajectory {path.name}", remedy="Give a factor above 0.")
     poses = path.c2w.astype(np.float64)
     rotation = poses[:, :3, :3].copy()
     turns = cameras.vector_from_rotation(np.swapaxes(rotation[:-1], 1, 2) @ rotation[1:])
@@ -289,7 +289,7 @@ def scene_radius(depth: NDArray[np.floating], intrinsics: ArrayLike) -> float:
     height, width = depth.shape
     rows, columns = np.nonzero(depth > 0)
     if len(rows) == 0:
-        raise InputError("no valid depth", where=f"depth map {width}×{height}", remedy="Give a view of a surface")
+        raise InputError("no valid depth", where=f"depth map {width}×{height}", remedy="Give a view of a surface.")
     pixels = np.stack([columns + 0.5, rows + 0.5], axis=-1)
     points = cameras.unproject(pixels, depth[rows, columns], np.eye(4), intrinsics)
     low, middle = np.percentile(points, [5.0, 50.0], axis=0)
@@ -304,7 +304,7 @@ def scene_scale(depth: NDArray[np.floating]) -> float:
     """
     valid = depth[depth > 0]
     if valid.size == 0:
-        raise InputError("no valid depth", where="depth map", remedy="Give a view of a surface")
+        raise InputError("no valid depth", where="depth map", remedy="Give a view of a surface.")
     return 0.8 * float(np.median(valid))
 
 
@@ -321,7 +321,7 @@ def _lyra_poses(
         raise ConfigError(
             "the camera would pass what it looks at",
             where=where,
-            remedy="Lower the movement factor, or choose no_rotation",
+            remedy="Lower the movement factor, or choose no_rotation.",
         )
     poses = cameras.look_at(positions, targets)
     if translation == "lyra":
@@ -427,7 +427,7 @@ def _loop(
 def _looking_at(positions: Float64, target: Float64) -> Float64:
     if not (positions[:, 2] < target[2]).all():
         raise ConfigError(
-            "the camera would pass what it looks at", where="trajectory", remedy="Lower the movement factor"
+            "the camera would pass what it looks at", where="trajectory", remedy="Lower the movement factor."
         )
     return cameras.look_at(positions, target)
 

@@ -17,7 +17,13 @@ _Config = Annotated[str | None, typer.Option(help="The profile; without it SCENE
 
 
 @store_app.command("verify")
-def verify(config: _Config = None) -> None:
+def verify(
+    config: _Config = None,
+    set_aside: Annotated[
+        bool,
+        typer.Option("--set-aside", help="Set faulty records aside: the next make repairs them."),
+    ] = False,
+) -> None:
     """Read every published file and compare it with the checksum in its record."""
     store = SceneRuntime(load_profile(config)).store
     files, faults = 0, 0
@@ -32,6 +38,8 @@ def verify(config: _Config = None) -> None:
             except CorruptFileError as error:
                 faults += 1
                 print(error)
+                if set_aside:
+                    store.set_aside_record(scene, stage.name)
     print(f"{files} files read, {faults} faults")
     if faults:
         raise typer.Exit(1)

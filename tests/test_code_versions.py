@@ -18,6 +18,7 @@ OPS_OF_NO_STAGE = {
     "ops/block_pca.py": "yardstick of the latent codec",
     "ops/perceptual_hash.py": "duplicates in collections",
     "ops/raycast_reference.py": "oracle of the ray caster",
+    "ops/warping_reference.py": "oracle of the reprojection",
 }
 BY_NAME = {stage.name: stage for stage in STAGES}
 

@@ -47,6 +47,15 @@ def test_verify_names_a_changed_file_and_reads_on(project: ToyProject, record: R
     assert printed.endswith("12 files read, 1 faults\n")
 
 
+def test_verify_sets_faulty_outputs_aside_when_asked(project: ToyProject, record: Record) -> None:
+    file_of(project, record).write_text("A Rad Room")
+    sceneloom("store", "verify")
+    assert project.runtime().store.record(record.scene, "title") is not None
+    assert sceneloom("store", "verify", "--set-aside")[0] == 1
+    assert project.runtime().store.record(record.scene, "title") is None
+    assert sceneloom("store", "verify") == (0, "11 files read, 0 faults\n")
+
+
 def test_verify_finds_every_fault_of_a_stage(project: ToyProject, record: Record) -> None:
     record_file = file_of(project, record).parents[1] / "record.json"
     record_file.write_text("{}")
