@@ -24,6 +24,8 @@ from .stage import Stage
 OWNERS = ["team:scene-data"]
 SCENE_GROUP = "scenes"
 RUNTIME_RESOURCE = "scene_runtime"
+LISTED_FAILURES = 50
+"""Scenes that the message of a run's failure lists; the table beside it has all."""
 STOPPED = "stopped"
 """Metadata of a run's failure: the reason why the rest of the batch was not tried."""
 
@@ -144,14 +146,19 @@ class BatchLog:
                 allow_retries=False,
             )
         if self.failures:
-            listed = "; ".join(
-                f"{scene} at {stage}: {attempt.reason}" for scene, (stage, attempt) in sorted(self.failures.items())
-            )
             raise dg.Failure(
-                f"{len(self.failures)} scenes failed: {listed}",
-                metadata=_failure_metadata(self.failures),
-                allow_retries=False,
+                _failure_message(self.failures), metadata=_failure_metadata(self.failures), allow_retries=False
             )
+
+
+def _failure_message(failures: Mapping[str, tuple[str, Attempt]]) -> str:
+    """Which scenes failed where and why, and the first of them in full: the table of all is in the metadata."""
+    ordered = sorted(failures.items())
+    listed = [f"{scene} at {stage}: {attempt.reason}" for scene, (stage, attempt) in ordered[:LISTED_FAILURES]]
+    more = [f"and {len(ordered) - LISTED_FAILURES} more"] if len(ordered) > LISTED_FAILURES else []
+    count = "1 scene" if len(ordered) == 1 else f"{len(ordered)} scenes"
+    _, (_, first) = ordered[0]
+    return f"{count} failed: {'; '.join([*listed, *more])}. The first: {first.message}"
 
 
 def _failure_metadata(failures: Mapping[str, tuple[str, Attempt]]) -> dict[str, dg.MetadataValue]:

@@ -164,7 +164,10 @@ def iter_video(source: VideoSource) -> Iterator[UInt8]:
 
 
 def _encoder_options(crf: int, group_of_pictures: int) -> dict[str, str]:
-    fixed = f"keyint={group_of_pictures}:min-keyint={group_of_pictures}:scenecut=0:open-gop=0:bframes=0"
+    # x264's macroblock tree is off because its vector code does not give the same bytes every time: after other work in
+    # the same process, equal frames were coded differently. Without it, ray-cast clips took 4 % more to 10 % less room
+    # at a PSNR up to 0.4 dB lower.
+    fixed = f"keyint={group_of_pictures}:min-keyint={group_of_pictures}:scenecut=0:open-gop=0:bframes=0:mbtree=0"
     return {"crf": str(crf), "preset": "veryfast", "threads": "1", "x264-params": fixed}
 
 

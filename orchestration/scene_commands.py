@@ -33,7 +33,8 @@ def list_scenes(
     """Every scene of the catalogue with the state of its stages."""
     runtime = SceneRuntime(load_profile(config))
     pipeline = runtime.pipeline()
-    table = Table(Column("scene", no_wrap=True), "kind", "split", "state", "stage", "prompt or picture")
+    table = Table(*(Column(name, no_wrap=True) for name in ("scene", "kind", "split", "state", "stage")))
+    table.add_column("prompt or picture", no_wrap=True, overflow="ellipsis", ratio=1)
     for scene in runtime.catalog().entries.values():
         statuses = pipeline.status(scene)
         open_stages = [status for status in statuses if status.state != "current"]
@@ -41,9 +42,8 @@ def list_scenes(
         if state is None or shown == state or any(status.state == state for status in statuses):
             stage = open_stages[0].stage if open_stages else ""
             table.add_row(scene.scene_id, scene.kind, scene.split, shown, stage, scene.prompt or scene.image_url or "")
-    console = Console()
-    # A pipe has no width of its own; a reader of it wants whole rows.
-    console.print(table, width=None if console.is_terminal else PIPE_WIDTH)
+    # A pipe has no width of its own; who reads it wants whole rows.
+    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
 
 
 @scenes_app.command("why")

@@ -72,7 +72,9 @@ def test_repair_lifts_a_quarantine_only_when_asked(project: ToyProject, instance
     red = project.scenes()[0]
     project.use_stages(toy_stages(makes={"numbers": fail}))
     failed = [execute(project, instance, REPAIR, scenes=[red]) for _ in range(2)]
-    assert told(failed[-1]) == f"1 scenes failed: {red} at numbers: invalid_input"
+    assert told(failed[-1]) == (
+        f"1 scene failed: {red} at numbers: invalid_input. The first: red.png: the picture is gone. Put it back."
+    )
     project.use_stages(toy_stages(made=project.made, makes=MAKES))
 
     assert not execute(project, instance, REPAIR, scenes=[red]).success
