@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import PurePosixPath
 from typing import Annotated
 
 import typer
@@ -20,6 +21,8 @@ from ..resources.profiles import load_profile
 scenes_app = typer.Typer(no_args_is_help=True, help="How scenes stand, why, and what to do about it.")
 
 PIPE_WIDTH = 200
+SHOWN_CHARACTERS = 60
+"""Of a prompt in the list."""
 
 _Config = Annotated[str | None, typer.Option(help="The profile; without it SCENELOOM_CONFIG, else the demo's.")]
 _Scene = Annotated[str, typer.Argument(help="Id of the scene.")]
@@ -33,17 +36,22 @@ def list_scenes(
     """Every scene of the catalogue with the state of its stages."""
     runtime = SceneRuntime(load_profile(config))
     pipeline = runtime.pipeline()
-    table = Table(*(Column(name, no_wrap=True) for name in ("scene", "kind", "split", "state", "stage")))
-    table.add_column("prompt or picture", no_wrap=True, overflow="ellipsis", ratio=1)
+    headings = ("scene", "kind", "split", "state", "stage", "prompt or picture")
+    table = Table(*(Column(name, no_wrap=True) for name in headings))
     for scene in runtime.catalog().entries.values():
         statuses = pipeline.status(scene)
         open_stages = [status for status in statuses if status.state != "current"]
         shown = scene.status if scene.status == "retired" else (open_stages[0].state if open_stages else "current")
         if state is None or shown == state or any(status.state == state for status in statuses):
             stage = open_stages[0].stage if open_stages else ""
-            table.add_row(scene.scene_id, scene.kind, scene.split, shown, stage, scene.prompt or scene.image_url or "")
+            made_from = scene.prompt or PurePosixPath(scene.image_url or "").name
+            table.add_row(scene.scene_id, scene.kind, scene.split, shown, stage, _shortened(made_from))
     # A pipe has no width of its own; who reads it wants whole rows.
     Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
 
 
 @scenes_app.command("why")
