@@ -43,7 +43,7 @@ def make(context: StageContext) -> Made:
     frames = profile.frames
     codec = context.engines.latent_codec()
     scene = context.engines.video().open_scene(scene_scaffold.read_scaffold(context.inputs))
-    made = Made(metadata={"latent_space": codec.space.to_json()})
+    made = Made(metadata={"latent_space": codec.space.id})
     shown: dict[str, list[NDArray[np.uint8]]] = {}
     shape = codec.space.latent_shape(frames.count, frames.height, frames.width)
     for trajectory in profile.trajectories.names:

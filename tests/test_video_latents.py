@@ -84,7 +84,7 @@ def test_the_latent_space_is_declared_beside_the_latents() -> None:
     space = LatentSpace.from_json(declared)
     assert space == made.runtime.engines.latent_codec().space
     assert space.latent_shape(FRAMES, HEIGHT, WIDTH) == (16, 2, HEIGHT // 8, WIDTH // 8)
-    assert made.record(scene, "video_latents").metadata["latent_space"] == declared
+    assert made.record(scene, "video_latents").metadata["latent_space"] == declared["id"]
 
 
 def test_what_moves_the_codecs_files_does_not_change_the_key_and_what_changes_them_does() -> None:
