@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..datasets.errors import ContractError
+from ..datasets.files import unfinished_file
 from ..ops import cameras
 from ..ops.object_poses import camera_from_object
 from ..ops.scene_model import Material, SceneModel, TriangleMesh
@@ -91,29 +92,25 @@ def write_recording(
     """
     import rerun as rr
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     recording = rr.RecordingStream(APPLICATION, recording_id=uuid.uuid5(_ID_SPACE, scene_id), send_properties=False)
-    try:
-        recording.save(unfinished)
-        recording.set_log_tick_enabled(False)
-        recording.set_log_time_enabled(False)
-        recording.send_recording_name(scene_id)
-        recording.log("world", rr.ViewCoordinates.RDF, static=True)
-        names: list[str] = []
-        for clip in clips:
-            _require_one_clip(clip, names)
-            _log_clip(recording, clip)
-            names.append(clip.name)
-        if scene is not None:
-            _log_objects(recording, scene)
-        recording.send_blueprint(_blueprint(names, frames_per_second))
-        recording.flush()
-        recording.disconnect()
-        unfinished.replace(path)
-    finally:
-        recording.disconnect()
-        unfinished.unlink(missing_ok=True)
+    with unfinished_file(path) as unfinished:
+        try:
+            recording.save(unfinished)
+            recording.set_log_tick_enabled(False)
+            recording.set_log_time_enabled(False)
+            recording.send_recording_name(scene_id)
+            recording.log("world", rr.ViewCoordinates.RDF, static=True)
+            names: list[str] = []
+            for clip in clips:
+                _require_one_clip(clip, names)
+                _log_clip(recording, clip)
+                names.append(clip.name)
+            if scene is not None:
+                _log_objects(recording, scene)
+            recording.send_blueprint(_blueprint(names, frames_per_second))
+            recording.flush()
+        finally:
+            recording.disconnect()
 
 
 def _require_one_clip(clip: PreviewClip, names: Sequence[str]) -> None:

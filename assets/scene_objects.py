@@ -52,7 +52,7 @@ def make(context: StageContext) -> Made:
     rows = [_write_object(context.scratch, scene, item, scaffold.intrinsics) for item in found]
     context.write_json(OBJECTS, {"metric": scaffold.metric, "estimated": False, "objects": rows})
     made.metrics |= {"objects": len(found), "objects_in_scene": len(scene.instances)}
-    write_preview(context.scratch, _coloured(seen.instance_ids))
+    write_preview(context.scratch, instance_colours(seen.instance_ids))
     return made
 
 
@@ -92,7 +92,7 @@ def _write_object(
     }
 
 
-def _coloured(instance_ids: NDArray[np.uint16]) -> NDArray[np.uint8]:
+def instance_colours(instance_ids: NDArray[np.uint16]) -> NDArray[np.uint8]:
     """Instance ids (H, W) as colours; the shell is dark."""
     palette = np.random.default_rng(PALETTE_SEED).integers(80, 256, (int(instance_ids.max()) + 1, 3), dtype=np.uint8)
     palette[0] = 24

@@ -23,7 +23,6 @@ from sceneloom.datasets.video import read_video
 from sceneloom.resources.profiles import load_profile
 
 TRAJECTORIES = ("right", "zoom_out", "zoom_in")
-PALETTE_SEED = 5
 
 
 def main() -> None:
@@ -48,18 +47,12 @@ def _row(runtime: SceneRuntime, scene_id: str) -> NDArray[np.uint8]:
         cells.append(read_video(inputs.path(video_latents.NAME, video_latents.video_name(trajectory)))[-1])
     depth = depth_and_poses.read_depth(inputs, TRAJECTORIES[0])[-1]
     cells.append(_grey(depth_picture(depth.astype(np.float32))))
-    cells.append(_colours(read_png(inputs.path(scene_objects.NAME, scene_objects.MASKS))))
+    cells.append(scene_objects.instance_colours(read_png(inputs.path(scene_objects.NAME, scene_objects.MASKS))))
     return np.concatenate(cells, axis=1)
 
 
 def _grey(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.repeat(picture[..., None], 3, axis=2)
-
-
-def _colours(ids: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    palette = np.random.default_rng(PALETTE_SEED).integers(80, 256, (256, 3), dtype=np.uint8)
-    palette[0] = 24
-    return palette[ids]
 
 
 if __name__ == "__main__":

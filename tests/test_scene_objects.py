@@ -136,7 +136,7 @@ def test_a_wrong_pose_is_not_published(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_equal_instance_ids_give_equal_colours_and_the_shell_is_dark() -> None:
-    coloured = scene_objects._coloured(np.array([[0, 1], [2, 1]], np.uint16))
+    coloured = scene_objects.instance_colours(np.array([[0, 1], [2, 1]], np.uint16))
     assert coloured.dtype == np.uint8
     np.testing.assert_array_equal(coloured[0, 0], [24, 24, 24])
     np.testing.assert_array_equal(coloured[0, 1], coloured[1, 1])
