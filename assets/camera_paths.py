@@ -13,6 +13,7 @@ from ..datasets.catalog import SceneEntry
 from ..datasets.errors import ConfigError
 from ..datasets.tensors import C2W, INTRINSICS
 from ..ops.clearance import FittedPath, fit_path
+from ..ops.object_motion import swept_scene
 from ..ops.raycast import RayCaster
 from ..ops.trajectories import (
     CameraPath,
@@ -38,10 +39,13 @@ def cameras_name(trajectory: str) -> str:
 
 
 def make(context: StageContext) -> Made:
-    """Write <trajectory>.npz (c2w, intrinsics, clearance) for every trajectory, and paths.json."""
+    """Write <trajectory>.npz (c2w, intrinsics, clearance) for every trajectory, and paths.json.
+
+    Where objects move, cameras keep clear of all places that these pass, at whatever time.
+    """
     profile = context.profile
     scaffold = scene_scaffold.read_scaffold(context.inputs)
-    caster = RayCaster(scaffold.geometry)
+    caster = RayCaster(swept_scene(scaffold.geometry, scaffold.motions))
     made = Made()
     summary: dict[str, Any] = {}
     for trajectory in profile.trajectories.names:
@@ -165,7 +169,8 @@ STAGE = Stage(
     settings=settings,
     engine=engine,
     checks={
-        "c2w": "Camera-to-world poses are rigid, in OpenCV axes, the first is the conditioning camera.",
+        "c2w": "Camera-to-world poses are rigid, in OpenCV axes, the first (the last of a reversed "
+        "trajectory) is the conditioning camera.",
         "intrinsics": "Intrinsics are finite, in pixels of the clips.",
     },
 )

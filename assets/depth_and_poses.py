@@ -8,10 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets.catalog import SceneEntry
-from ..datasets.tensors import C2W, DEPTH, ESTIMATED_C2W, ESTIMATED_INTRINSICS, FLOAT16_RELATIVE_ERROR
+from ..datasets.tensors import (
+    C2W,
+    DEPTH,
+    DYNAMIC_MASK,
+    ESTIMATED_C2W,
+    ESTIMATED_INTRINSICS,
+    FLOAT16_RELATIVE_ERROR,
+    OBJECT_POSES,
+)
 from ..ops.alignment import Similarity, align_cameras, relative_pose_error
 from ..ops.contact_sheet import contact_sheet
-from ..resources.engines import ClipGeometry, EngineIdentity, Engines, identity_of
+from ..resources.engines import ClipGeometry, EngineIdentity, Engines, MovingObjects, identity_of
 from ..resources.profiles import Profile
 from . import camera_paths, scene_scaffold
 from .event_metadata import PREVIEW_NAME
@@ -33,9 +41,20 @@ def cameras_name(trajectory: str) -> str:
     return f"{trajectory}.cameras.npz"
 
 
+def object_poses_name(trajectory: str) -> str:
+    """File name of the poses of a trajectory's objects, frame by frame; only where objects move."""
+    return f"{trajectory}.object_poses.npz"
+
+
+def dynamic_name(trajectory: str) -> str:
+    """File name of the mask of what moves in a trajectory's frames; only where objects move."""
+    return f"{trajectory}.dynamic.npz"
+
+
 def make(context: StageContext) -> Made:
     """Write <trajectory>.depth.npz, <trajectory>.cameras.npz for every trajectory, and cameras.json.
 
+    Where objects move: also <trajectory>.object_poses.npz (instance_ids, moving, poses) and <trajectory>.dynamic.npz.
     Estimated cameras are aligned to the commanded ones by a similarity; depth is multiplied by the same scale, so that
     depth and commanded cameras share one unit.
     """
@@ -66,6 +85,8 @@ def make(context: StageContext) -> Made:
             **_agreement(found, similarity, aligned, commanded, intrinsics),
             "depth_valid_fraction": float(np.mean([(frame > 0).mean() for frame in depth])),
         }
+        if found.moving is not None:
+            summary[trajectory] |= _write_moving_objects(context, made, trajectory, found.moving)
         shown[trajectory] = [_grey(depth[index]) for index in spread(frames.count, PREVIEW_FRAMES)]
     context.write_json(SUMMARY, summary)
     (context.scratch / PREVIEW_NAME).write_bytes(contact_sheet(shown))
@@ -76,6 +97,25 @@ def make(context: StageContext) -> Made:
         "depth_valid_fraction": min(clip["depth_valid_fraction"] for clip in summary.values()),
     }
     return made
+
+
+def _write_moving_objects(context: StageContext, made: Made, trajectory: str, moving: MovingObjects) -> dict[str, Any]:
+    """Write a clip's object poses and dynamic mask; returns what its summary says of them."""
+    count, height, width = moving.pixels.shape
+    poses = moving.poses
+    observe(made, DYNAMIC_MASK, trajectory, moving.pixels, T=count, H=height, W=width)
+    observe(made, OBJECT_POSES, trajectory, poses.poses, T=count, K=len(poses.instance_ids))
+    np.savez(
+        context.scratch / object_poses_name(trajectory),
+        instance_ids=poses.instance_ids,
+        moving=poses.moving,
+        poses=poses.poses,
+    )
+    np.savez_compressed(context.scratch / dynamic_name(trajectory), dynamic=moving.pixels)
+    return {
+        "moving_objects": poses.instance_ids[poses.moving].tolist(),
+        "dynamic_fraction": float(moving.pixels.mean()),
+    }
 
 
 def _observe(
@@ -140,6 +180,19 @@ def read_cameras(inputs: StageInputs, trajectory: str) -> dict[str, NDArray[np.f
     return inputs.arrays(NAME, cameras_name(trajectory))
 
 
+def read_dynamic(inputs: StageInputs, trajectory: str) -> NDArray[np.bool_] | None:
+    """Where a moving object is seen in a trajectory's frames, (T, H, W) bool; None where nothing moves."""
+    name = dynamic_name(trajectory)
+    return inputs.arrays(NAME, name)["dynamic"] if name in inputs.names(NAME) else None
+
+
+def read_object_poses(inputs: StageInputs, trajectory: str) -> dict[str, NDArray[Any]] | None:
+    """Where the objects are: instance_ids (K,) int32, moving (K,) bool and poses (T, K, 4, 4) float32 rigid
+    world-from-object; None where nothing moves."""
+    name = object_poses_name(trajectory)
+    return inputs.arrays(NAME, name) if name in inputs.names(NAME) else None
+
+
 def settings(profile: Profile, scene: SceneEntry) -> dict[str, Any]:
     """Size, trajectories and engine settings."""
     return {
@@ -170,5 +223,7 @@ STAGE = Stage(
         "c2w": "Commanded poses are rigid, in OpenCV axes.",
         "estimated_c2w": "Estimated poses are rigid, in OpenCV axes.",
         "estimated_intrinsics": "Estimated intrinsics are finite, in pixels.",
+        "dynamic_mask": "Where objects move, the mask of their pixels has the depth's shape.",
+        "object_poses": "Where objects move, poses of all objects are rigid at every frame.",
     },
 )

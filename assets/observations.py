@@ -60,4 +60,4 @@ def observe(made: Made, contract: TensorContract, array_name: str, array: NDArra
 
 def _description(array: NDArray[np.generic]) -> str:
     kind = f"{array.dtype} {array.shape}"
-    return f"{kind}, {array.min():g} … {array.max():g}" if array.size else kind
+    return f"{kind}, {float(array.min()):g} … {float(array.max()):g}" if array.size else kind

@@ -47,6 +47,7 @@ def _measure(context: StageContext, trajectory: str) -> ClipMetrics:
         cameras["aligned_c2w"],
         cameras["estimated_intrinsics"],
         clearance=context.inputs.arrays(camera_paths.NAME, camera_paths.cameras_name(trajectory))["clearance"],
+        dynamic=depth_and_poses.read_dynamic(context.inputs, trajectory),
     )
 
 
@@ -104,7 +105,8 @@ STAGE = Stage(
     inputs=(video_latents.NAME, depth_and_poses.NAME, camera_paths.NAME),
     code_version="1",
     description="For every clip: reprojection error between frames in colour and depth, coverage, sharpness, exposure, "
-    "frozen frames, flicker and camera clearance, held to the profile's thresholds.",
+    "frozen frames, flicker and camera clearance, held to the profile's thresholds. Pixels of moving objects enter no "
+    "comparison between frames.",
     kinds=frozenset({"json"}),
     make=make,
     settings=settings,

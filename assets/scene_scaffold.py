@@ -8,7 +8,7 @@ import numpy as np
 
 from ..datasets.catalog import SceneEntry
 from ..datasets.tensors import EXACT_DEPTH, INTRINSICS
-from ..ops import scene_geometry_file
+from ..ops import object_motion, scene_geometry_file
 from ..resources.engines import EngineIdentity, Engines, Scaffold, identity_of
 from ..resources.profiles import Profile
 from . import conditioning_view
@@ -20,10 +20,12 @@ NAME = "scene_scaffold"
 DEPTH_FILE = "depth.npz"
 DESCRIPTION = "scaffold.json"
 GEOMETRY = "scene.npz"
+MOTION = "motion.npz"
 
 
 def make(context: StageContext) -> Made:
-    """Write depth.npz, scaffold.json, and scene.npz where the engine made geometry that the view did not have."""
+    """Write depth.npz and scaffold.json; scene.npz where the engine made geometry that the view did not have; and
+    motion.npz where objects move."""
     view = conditioning_view.read_view(context.inputs)
     scaffold = context.engines.scaffold(context.scene).build_scaffold(view, seed=context.seed)
     height, width = view.picture.shape[:2]
@@ -34,16 +36,21 @@ def make(context: StageContext) -> Made:
     if view.geometry is None:
         (context.scratch / GEOMETRY).write_bytes(scene_geometry_file.to_bytes(scaffold.geometry))
     centre = centre_depth(scaffold.depth)
-    context.write_json(
-        DESCRIPTION,
-        {
-            "metric": scaffold.metric,
-            "unit": "metre" if scaffold.metric else "arbitrary",
-            "centre_depth": centre,
-            "geometry_stage": NAME if view.geometry is None else conditioning_view.NAME,
-            "notes": dict(scaffold.notes),
-        },
-    )
+    description = {
+        "metric": scaffold.metric,
+        "unit": "metre" if scaffold.metric else "arbitrary",
+        "centre_depth": centre,
+        "geometry_stage": NAME if view.geometry is None else conditioning_view.NAME,
+        "notes": dict(scaffold.notes),
+    }
+    if scaffold.motions:
+        description["motions"] = [motion.record() for motion in scaffold.motions]
+        displacement = np.stack([motion.displacement for motion in scaffold.motions])
+        np.savez(context.scratch / MOTION, displacement=displacement)
+        made.metadata["motions"] = description["motions"]
+    if _may_move(context.profile, context.scene):
+        made.metrics["moving_objects"] = len(object_motion.moving_ids(scaffold.motions))
+    context.write_json(DESCRIPTION, description)
     made.metrics |= {
         "centre_depth": centre,
         "median_depth": float(np.median(scaffold.depth)),
@@ -67,19 +74,31 @@ def centre_depth(depth: np.ndarray) -> float:
 
 
 def read_scaffold(inputs: StageInputs) -> Scaffold:
-    """The published scaffold with its geometry."""
+    """The published scaffold with its geometry, and with motions where objects move."""
     description = inputs.json(NAME, DESCRIPTION)
     arrays = inputs.arrays(NAME, DEPTH_FILE)
     stage = description["geometry_stage"]
     geometry = scene_geometry_file.from_bytes(inputs.path(stage, GEOMETRY).read_bytes())
-    return Scaffold(arrays["depth"], arrays["intrinsics"], description["metric"], geometry, description["notes"])
+    records = description.get("motions", [])
+    motions = object_motion.from_records(records, inputs.arrays(NAME, MOTION)["displacement"]) if records else ()
+    return Scaffold(
+        arrays["depth"], arrays["intrinsics"], description["metric"], geometry, description["notes"], motions
+    )
+
+
+def _may_move(profile: Profile, scene: SceneEntry) -> bool:
+    """Whether objects of the scene are asked to move."""
+    return profile.motion.objects > 0 and scene.kind == "prompt"
 
 
 def settings(profile: Profile, scene: SceneEntry) -> dict[str, Any]:
-    """The engine's settings; the field of view for pictures, whose own is not known."""
+    """The engine's settings; the field of view for pictures, whose own is not known; motion where objects may move."""
     chosen = profile.engines.scene_scaffold
     if scene.kind == "prompt":
-        return {"engine": chosen.prompt.model_dump(mode="json")}
+        engine_settings = {"engine": chosen.prompt.model_dump(mode="json")}
+        if not _may_move(profile, scene):
+            return engine_settings
+        return {**engine_settings, "motion": profile.motion.model_dump(mode="json"), "frames": profile.frames.count}
     return {
         "engine": chosen.image.model_dump(mode="json"),
         "horizontal_field_of_view": profile.view.horizontal_field_of_view,

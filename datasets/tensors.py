@@ -183,8 +183,35 @@ LATENTS = TensorContract(
 INSTANCE_MASK = TensorContract(
     "instance_mask", ("T", "H", "W"), "uint16", "instance ids", "0 = background, objects from 1"
 )
+DYNAMIC_MASK = TensorContract(
+    "dynamic_mask", ("T", "H", "W"), "bool", "true where a moving object is seen", "rows from the top"
+)
+OBJECT_POSES = TensorContract(
+    "object_poses",
+    ("T", "K", 4, 4),
+    "float32",
+    "metres when metric",
+    "world-from-object, object frame y up, world = the conditioning camera's frame",
+    invariants=(
+        Invariant(
+            "rigid transforms (R Rᵀ = I, det R = +1, last row 0 0 0 1)",
+            lambda poses: _fault_found_by(check_c2w, poses.reshape(-1, 4, 4)),
+        ),
+    ),
+)
 ESTIMATED_C2W = replace(C2W, name="estimated_c2w", convention=f"camera-to-world, {_OPENCV}, estimator's frame")
 ESTIMATED_INTRINSICS = replace(INTRINSICS, name="estimated_intrinsics")
 
-CONTRACTS = (RGB, DEPTH, C2W, INTRINSICS, LATENTS, INSTANCE_MASK, ESTIMATED_C2W, ESTIMATED_INTRINSICS)
+CONTRACTS = (
+    RGB,
+    DEPTH,
+    C2W,
+    INTRINSICS,
+    LATENTS,
+    INSTANCE_MASK,
+    DYNAMIC_MASK,
+    OBJECT_POSES,
+    ESTIMATED_C2W,
+    ESTIMATED_INTRINSICS,
+)
 """Every array of a clip in a shard or beside it; `EXACT_DEPTH` is the form of depth that is not yet rounded."""

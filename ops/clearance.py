@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets.errors import ConfigError, InputError
-from .trajectories import CameraPath, scale_path
+from .trajectories import CameraPath, reversed_in_time, runs_backwards, scale_path
 
 DistanceToSurface = Callable[[NDArray[np.float32]], NDArray[np.floating]]
 """(N, 3) world points → (N,) unsigned distances to the nearest surface, metres; inf where there is none."""
@@ -54,7 +54,8 @@ def fit_path(
     A camera is not behind a surface when the straight way from the previous camera to it hits nothing; chained from the
     first camera, this keeps every camera in the scene's free space, walls included, even where a wall is thinner than
     one frame's motion. The factor is found by bisection between `SMALLEST_FACTOR` and 1 to 0.0003; what is returned has
-    been checked itself, and the same inputs give the same factor.
+    been checked itself, and the same inputs give the same factor. A path that runs backwards to the conditioning camera
+    is fitted as its counterpart, so that the two keep the same share of their motion.
 
     Args:
         path: a path, which is shortened by `scale_path`, or a function that makes it for a factor.
@@ -69,6 +70,15 @@ def fit_path(
     if not minimum_clearance >= 0.0:
         raise ConfigError(f"minimum clearance {minimum_clearance}", where="clearance", remedy="Give metres, 0 or more.")
     given = path
+    if isinstance(given, CameraPath) and runs_backwards(given):
+        forwards = fit_path(
+            reversed_in_time(given),
+            distance_to_surface=distance_to_surface,
+            visible=visible,
+            minimum_clearance=minimum_clearance,
+        )
+        clearance = np.ascontiguousarray(forwards.clearance[::-1])
+        return FittedPath(reversed_in_time(forwards.path), forwards.factor, clearance)
     scaled = given if callable(given) else (lambda factor: scale_path(given, factor))
     tests = _ClearanceTests(distance_to_surface, visible, minimum_clearance)
     whole = given(1.0) if callable(given) else given

@@ -174,6 +174,7 @@ def measure_clip(
     intrinsics: Float32,
     *,
     clearance: NDArray[np.floating] | None = None,
+    dynamic: NDArray[np.bool_] | None = None,
     baseline: int = 4,
     stride: int = 4,
     device: str = "cpu",
@@ -189,6 +190,8 @@ def measure_clip(
         c2w: (T, 4, 4) camera-to-world, OpenCV axes.
         intrinsics: (T, 4) pixels.
         clearance: (T,) distance from each camera centre to the nearest surface, when known.
+        dynamic: (T, H, W) where something is seen that moves by itself: no camera explains its motion, so these pixels
+            enter no comparison between frames, neither as target nor as source.
         baseline: frames between the two of a compared pair.
         stride: frames between one compared pair and the next; 1 for all.
         device: Warp device of the reprojection.
@@ -196,7 +199,7 @@ def measure_clip(
     Raises:
         ContractError: the arrays are not of one clip.
     """
-    _require_one_clip(rgb, depth, c2w, intrinsics)
+    _require_one_clip(rgb, depth, c2w, intrinsics, dynamic)
     frames = len(rgb)
     pictures, depths = _PictureSums(), _DepthSums()
     for index in range(frames):
@@ -204,7 +207,10 @@ def measure_clip(
         depths.add(depth[index])
 
     def view(index: int) -> View:
-        return View(rgb[index], _valid_depth(depth[index]), c2w[index], intrinsics[index])
+        compared = _valid_depth(depth[index])
+        if dynamic is not None:
+            compared[dynamic[index]] = 0
+        return View(rgb[index], compared, c2w[index], intrinsics[index])
 
     apart, neighbours = _PairSums(), _NeighbourSums()
     distance = min(baseline, frames - 1)
@@ -250,7 +256,13 @@ def judge(metrics: ClipMetrics, thresholds: QualityThresholds) -> Verdict:
 _OPTIONAL_METRICS = frozenset({"clearance"})
 
 
-def _require_one_clip(rgb: UInt8, depth: NDArray[np.floating], c2w: Float32, intrinsics: Float32) -> None:
+def _require_one_clip(
+    rgb: UInt8,
+    depth: NDArray[np.floating],
+    c2w: Float32,
+    intrinsics: Float32,
+    dynamic: NDArray[np.bool_] | None,
+) -> None:
     frames = rgb.shape[0]
     expected = {
         "rgb": (rgb.shape, (*rgb.shape[:3], 3)),
@@ -258,6 +270,8 @@ def _require_one_clip(rgb: UInt8, depth: NDArray[np.floating], c2w: Float32, int
         "c2w": (c2w.shape, (frames, 4, 4)),
         "intrinsics": (intrinsics.shape, (frames, 4)),
     }
+    if dynamic is not None:
+        expected["dynamic"] = (dynamic.shape, rgb.shape[:3])
     wrong = [
         f"{name} has the shape {found}, not {wanted}" for name, (found, wanted) in expected.items() if found != wanted
     ]

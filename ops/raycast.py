@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -29,7 +30,17 @@ from numpy.typing import ArrayLike, NDArray
 from ..datasets.errors import InputError
 from .mesh_normals import corner_normals, face_normals
 from .raycast_bvh import build_bvh
-from .scene_model import BACKGROUND_ID, Float32, Float64, Int32, SceneModel, Texture, TriangleMesh, UInt8
+from .scene_model import (
+    BACKGROUND_ID,
+    Float32,
+    Float64,
+    Int32,
+    SceneInstance,
+    SceneModel,
+    Texture,
+    TriangleMesh,
+    UInt8,
+)
 from .texture_pyramid import pack_pyramids
 from .warp_runtime import load_kernels, load_warp
 
@@ -101,7 +112,8 @@ def decode_normals(normals: NDArray[np.int8]) -> Float32:
 class RayCaster:
     """A scene made ready for rays.
 
-    Several threads may use one caster, and build others, at the same time; on the CPU they run in parallel.
+    Several threads may use one caster, and build others, at the same time; on the CPU they run in parallel. A caster
+    whose objects are moved by `place` belongs to one thread.
 
     Args:
         scene: what to look at. The world frame is the camera frame of `scene.scene_from_camera`.
@@ -116,19 +128,52 @@ class RayCaster:
         self._warp, self._kernels, self._bvh_kernels = _load(device)
         self._device = device
         self._buffers = threading.local()
-        world_from_scene = np.linalg.inv(scene.scene_from_camera).astype(np.float64)
-        soup = _world_triangles(scene, world_from_scene)
-        self._bounds = np.stack([soup.vertices.min(axis=0), soup.vertices.max(axis=0)])
+        self._world_from_scene = np.linalg.inv(scene.scene_from_camera).astype(np.float64)
+        soup = _world_triangles(scene, self._world_from_scene)
+        self._instances = tuple(scene.instances)
         self._soup = soup
         self._surface_lock = threading.Lock()
         self._surface_mesh: Any = None
         self._keep: list[Any] = []
-        self._scene = self._upload(scene, soup, world_from_scene)
+        self._scene = self._upload(scene, soup, self._world_from_scene)
 
     @property
     def bounds(self) -> Float32:
         """(2, 3) float32 lowest and highest corner of everything, world frame, metres."""
-        return self._bounds.copy()
+        return np.stack([self._soup.vertices.min(axis=0), self._soup.vertices.max(axis=0)])
+
+    def place(self, instances: Sequence[SceneInstance]) -> None:
+        """Move the objects: afterwards the caster sees what a new one, of the scene with these instances, would see.
+
+        Only what moved is computed again, and the hierarchy; textures, materials and lights stay. No other thread may
+        use the caster meanwhile.
+
+        Args:
+            instances: those of the scene, in order and with their own meshes; their poses may differ.
+
+        Raises:
+            InputError: they are not the scene's instances.
+        """
+        same = len(instances) == len(self._instances) and all(
+            new.instance_id == old.instance_id and new.mesh is old.mesh
+            for new, old in zip(instances, self._instances, strict=True)
+        )
+        if not same:
+            raise InputError(
+                f"{len(instances)} instances that are not the {len(self._instances)} of the caster's scene",
+                where="ray caster",
+                remedy="Give the scene's own instances with other poses, or make a new caster.",
+            )
+        moved = [
+            index
+            for index, (new, old) in enumerate(zip(instances, self._instances, strict=True))
+            if not np.array_equal(new.scene_from_object, old.scene_from_object)
+        ]
+        if moved:
+            self._soup.move({index: instances[index] for index in moved}, self._world_from_scene)
+            self._instances = tuple(instances)
+            self._surface_mesh = None
+            self._upload_shape(self._scene, self._soup)
 
     def geometry(self, c2w: ArrayLike, intrinsics: ArrayLike, height: int, width: int) -> Geometry:
         """Depth, normals and ids of one camera: one ray through each pixel's centre.
@@ -296,27 +341,39 @@ class RayCaster:
 
     def _upload(self, scene: SceneModel, soup: _Soup, world_from_scene: Float64) -> Any:
         arrays = self._kernels.SceneArrays()
-        self._upload_triangles(arrays, scene, soup)
         self._upload_materials(arrays, scene, soup)
+        self._upload_triangles(arrays, scene, soup)
+        self._upload_shape(arrays, soup)
         self._upload_lights(arrays, scene, world_from_scene)
         return arrays
 
     def _upload_triangles(self, arrays: Any, scene: SceneModel, soup: _Soup) -> None:
+        """What of the triangles stays when objects move."""
         wp = self._warp
-        triangles = soup.vertices[soup.faces]
-        bvh = build_bvh(triangles, wp, self._bvh_kernels)
-        arrays.boxes = self._array(bvh.box, wp.float32)
-        arrays.child = self._array(bvh.child, wp.int32)
-        arrays.corners = self._array(bvh.corners, wp.float32)
-        arrays.block = self._array(bvh.block, wp.int32)
-        arrays.corner_point = self._array(triangles.reshape(-1, 3), wp.vec3)
         opaque = np.array([not (m.unlit or max(m.emission) > 0) for m in scene.materials], np.int32)
         arrays.face_opaque = self._array(opaque[soup.material], wp.int32)
-        arrays.face_normal = self._array(soup.face_normal, wp.vec3)
-        arrays.corner_normal = self._array(soup.corner_normal.reshape(-1, 3), wp.vec3)
         arrays.corner_uv = self._array(soup.uv.reshape(-1, 2), wp.vec2)
         arrays.face_material = self._array(soup.material, wp.int32)
         arrays.face_instance = self._array(soup.instance, wp.int32)
+
+    def _upload_shape(self, arrays: Any, soup: _Soup) -> None:
+        """What of the triangles changes when objects move, in place of what was there."""
+        wp = self._warp
+        triangles = soup.vertices[soup.faces]
+        bvh = build_bvh(triangles, wp, self._bvh_kernels)
+        lod = np.log2(_texels_per_metre(triangles, soup.uv, self._face_texture_size)).astype(np.float32)
+        shape = {
+            "boxes": (bvh.box, wp.float32),
+            "child": (bvh.child, wp.int32),
+            "corners": (bvh.corners, wp.float32),
+            "block": (bvh.block, wp.int32),
+            "corner_point": (triangles.reshape(-1, 3), wp.vec3),
+            "face_normal": (soup.face_normal, wp.vec3),
+            "corner_normal": (soup.corner_normal.reshape(-1, 3), wp.vec3),
+            "face_lod": (lod, wp.float32),
+        }
+        for name, (values, dtype) in shape.items():
+            setattr(arrays, name, wp.array(np.ascontiguousarray(values), dtype=dtype, device=self._device))
 
     def _upload_materials(self, arrays: Any, scene: SceneModel, soup: _Soup) -> None:
         wp = self._warp
@@ -332,8 +389,7 @@ class RayCaster:
         arrays.texture_size = self._array(pyramids.size, wp.vec2i)
         arrays.level_count = self._array(pyramids.level_count, wp.int32)
         arrays.repeat = self._array(pyramids.repeat, wp.int32)
-        lod = _texels_per_metre(soup, pyramids.size[texture_of_material][soup.material])
-        arrays.face_lod = self._array(np.log2(lod).astype(np.float32), wp.float32)
+        self._face_texture_size = pyramids.size[texture_of_material][soup.material]
 
     def _upload_lights(self, arrays: Any, scene: SceneModel, world_from_scene: Float64) -> None:
         wp = self._warp
@@ -468,7 +524,7 @@ class _FrameBuffers:
 
 @dataclass(frozen=True, slots=True)
 class _Soup:
-    """All triangles of a scene in the world frame."""
+    """All triangles of a scene in the world frame: the shell's, then each instance's."""
 
     vertices: Float32  # (V, 3)
     faces: Int32  # (F, 3)
@@ -477,6 +533,29 @@ class _Soup:
     instance: Int32  # (F,)
     face_normal: Float32  # (F, 3)
     corner_normal: Float32  # (F, 3, 3)
+    first_vertex: Int32  # (I + 2,) of the shell and each instance, then V
+    first_face: Int32  # (I + 2,) of the shell and each instance, then F
+    object_normals: dict[int, tuple[Float64, Float32]]  # of what moved before: face and corner normals, object frame
+
+    def move(self, instances: Mapping[int, SceneInstance], world_from_scene: Float64) -> None:
+        """Give the instances of these places in the scene's list the poses that they have now."""
+        for index, instance in instances.items():
+            if index not in self.object_normals:
+                self.object_normals[index] = face_normals(instance.mesh), corner_normals(instance.mesh)
+            pose = world_from_scene @ instance.scene_from_object
+            vertices, face_normal, corner_normal = _posed(instance.mesh, pose, *self.object_normals[index])
+            self.vertices[self.first_vertex[index + 1] : self.first_vertex[index + 2]] = vertices
+            part = slice(self.first_face[index + 1], self.first_face[index + 2])
+            self.face_normal[part], self.corner_normal[part] = face_normal, corner_normal
+
+
+def _posed(
+    mesh: TriangleMesh, pose: Float64, face_normal: Float64, corner_normal: Float32
+) -> tuple[Float64, Float64, Float32]:
+    """A mesh's vertices, face normals and corner normals under a pose."""
+    rotation = pose[:3, :3]
+    vertices = mesh.vertices.astype(np.float64) @ rotation.T + pose[:3, 3]
+    return vertices, face_normal @ rotation.T, corner_normal @ rotation.T.astype(np.float32)
 
 
 def _world_triangles(scene: SceneModel, world_from_scene: Float64) -> _Soup:
@@ -486,11 +565,10 @@ def _world_triangles(scene: SceneModel, world_from_scene: Float64) -> _Soup:
     base = 0
     for mesh, pose, instance_id in parts:
         _check_mesh(mesh, len(scene.materials), instance_id)
-        rotation, shift = pose[:3, :3], pose[:3, 3]
-        vertices.append(mesh.vertices.astype(np.float64) @ rotation.T + shift)
+        posed = _posed(mesh, pose, face_normals(mesh), corner_normals(mesh))
+        for kept, values in zip((vertices, face_normal, corner_normal), posed, strict=True):
+            kept.append(values)
         faces.append(mesh.faces + base)
-        face_normal.append(face_normals(mesh) @ rotation.T)
-        corner_normal.append(corner_normals(mesh) @ rotation.T.astype(np.float32))
         instance.append(np.full(len(mesh.faces), instance_id, np.int32))
         base += len(mesh.vertices)
     return _Soup(
@@ -501,6 +579,9 @@ def _world_triangles(scene: SceneModel, world_from_scene: Float64) -> _Soup:
         instance=np.concatenate(instance),
         face_normal=np.concatenate(face_normal).astype(np.float32),
         corner_normal=np.concatenate(corner_normal),
+        first_vertex=np.cumsum([0, *(len(mesh.vertices) for mesh, _, _ in parts)], dtype=np.int32),
+        first_face=np.cumsum([0, *(len(mesh.faces) for mesh, _, _ in parts)], dtype=np.int32),
+        object_normals={},
     )
 
 
@@ -540,14 +621,14 @@ def _distinct_textures(scene: SceneModel) -> tuple[list[Texture], Int32]:
     return textures, of_material
 
 
-def _texels_per_metre(soup: _Soup, texture_size: Int32) -> Float64:
-    """(F,) texels of level 0 along a metre of each triangle, as the root of the ratio of their areas.
+def _texels_per_metre(triangles: Float32, uv: Float32, texture_size: Int32) -> Float64:
+    """(F,) texels of level 0 along a metre of each (3, 3) triangle, as the root of the ratio of their areas.
 
     (Akenine-Möller et al., "Improved shader and texture level of detail using ray cones", JCGT 2021, equation 2.)
     """
-    a, b, c = (soup.vertices[soup.faces[:, corner]].astype(np.float64) for corner in range(3))
+    a, b, c = triangles.astype(np.float64).swapaxes(0, 1)
     world = np.linalg.norm(np.cross(b - a, c - a), axis=1)
-    texel = soup.uv.astype(np.float64) * texture_size[:, None]
+    texel = uv.astype(np.float64) * texture_size[:, None]
     (u1, v1), (u2, v2) = (texel[:, 1] - texel[:, 0]).T, (texel[:, 2] - texel[:, 0]).T
     texel_area = np.abs(u1 * v2 - u2 * v1)
     return np.sqrt(np.maximum(texel_area, 1e-12) / np.maximum(world, 1e-12))

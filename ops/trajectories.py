@@ -1,6 +1,7 @@
 """Camera paths: the named trajectories of Lyra, Gen3R and VistaDream, and paths that users bring.
 
-Every path starts at the conditioning camera (its first pose is the identity) and is in its frame, metres, OpenCV axes.
+Every path starts at the conditioning camera (its first pose is the identity) and is in its frame, metres, OpenCV axes;
+only Lyra's reversed trajectories run from far to near and end there.
 Lyra's trajectories follow a distance d that is drawn here, once for each (seed, trajectory name), so that a path does
 not depend on which other trajectories are asked for, or in what order.
 """
@@ -33,6 +34,15 @@ Family = Literal["lyra", "gen3r", "vistadream"]
 
 LYRA_VIEWS = ("left", "right", "up", "zoom_out", "zoom_in", "clockwise")
 """The six trajectories of Lyra's training set, in the order of its view directories 0 … 5."""
+
+REVERSED = "_reversed"
+"""End of the name of a trajectory that runs its counterpart's poses from last to first."""
+
+LYRA_REVERSED_VIEWS = tuple(name + REVERSED for name in LYRA_VIEWS)
+"""The motion-reversed six of Lyra's dynamic set, in the order of its view directories 6 … 11: time runs forwards and
+the camera from far to near, so that far cameras are also supervised at early times. (Lyra's generator makes them with
+`--flip_supervision`, from distances drawn anew and with poses stored from near to far; here they share the draw of
+their counterpart, and the poses are those of the frames.)"""
 
 _LYRA_SOURCE = "nv-tlabs/lyra, Lyra-1/cosmos_predict1/diffusion/inference/camera_utils.py"
 _GEN3R_SOURCE = "JaceyHuang/Gen3R, infer.py, camera presets"
@@ -77,6 +87,7 @@ class Trajectory:
         source: where its formula comes from.
         scale: the context's field that its motion follows, "" for pure rotations.
         distance: bounds of the uniform draw of d, in units of the scale; None where nothing is drawn.
+        reverses: name of the trajectory whose path, with the same draw, this one runs from last to first; "" for none.
     """
 
     name: str
@@ -87,6 +98,7 @@ class Trajectory:
     distance: tuple[float, float] | None
     _motion: Callable[[TrajectoryContext, float], Float64]
     """Lyra: (T, 3) positions for a context and d; others: (T, 4, 4) poses for a context and movement factor."""
+    reverses: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -175,7 +187,8 @@ def build_path(
 def _draw(trajectory: Trajectory, seed: int) -> dict[str, float]:
     if trajectory.distance is None:
         return {}
-    key = np.random.SeedSequence(seed, spawn_key=tuple(trajectory.name.encode()))
+    name = trajectory.reverses or trajectory.name
+    key = np.random.SeedSequence(seed, spawn_key=tuple(name.encode()))
     return {"distance": float(np.random.default_rng(key).uniform(*trajectory.distance))}
 
 
@@ -199,7 +212,7 @@ def _assemble(
         c2w = trajectory._motion(context, movement_factor)
     return CameraPath(
         name=trajectory.name,
-        c2w=c2w.astype(np.float32),
+        c2w=(c2w[::-1] if trajectory.reverses else c2w).astype(np.float32),
         draws=draws,
         parameters=parameters,
         source=trajectory.source,
@@ -274,6 +287,22 @@ def scale_path(path: CameraPath, factor: float) -> CameraPath:
         poses[index, :3, :3] = poses[index - 1, :3, :3] @ turn
     poses[:, :3, 3] *= factor
     return replace(path, c2w=poses.astype(np.float32), movement_factor=path.movement_factor * factor)
+
+
+def runs_backwards(path: CameraPath) -> bool:
+    """Whether the path is a registered trajectory that ends, not starts, at the conditioning camera."""
+    return path.context is not None and bool(describe(path.name).reverses)
+
+
+def reversed_in_time(path: CameraPath) -> CameraPath:
+    """The same cameras from last to first, under the name of the trajectory's counterpart.
+
+    Raises:
+        ConfigError: the trajectory has no counterpart.
+    """
+    counterpart = path.name.removesuffix(REVERSED) if path.name.endswith(REVERSED) else path.name + REVERSED
+    describe(counterpart)
+    return replace(path, name=counterpart, c2w=np.ascontiguousarray(path.c2w[::-1]))
 
 
 def scene_radius(depth: NDArray[np.floating], intrinsics: ArrayLike) -> float:
@@ -447,6 +476,11 @@ def _lyra(
     return Trajectory(name, "lyra", summary, _LYRA_SOURCE, "centre_depth", distance, motion)
 
 
+def _backwards(forward: Trajectory) -> Trajectory:
+    summary = f"{forward.summary}; from there back to the conditioning camera"
+    return replace(forward, name=forward.name + REVERSED, summary=summary, reverses=forward.name)
+
+
 _TRAJECTORIES = (
     _lyra("left", "to the left by d·c, d in 0.2 … 0.3", (0.2, 0.3), _line(0, -1.0)),
     _lyra("right", "to the right by d·c, d in 0.2 … 0.3", (0.2, 0.3), _line(0, 1.0)),
@@ -480,4 +514,7 @@ _TRAJECTORIES = (
     ),
     Trajectory("vistadream_rot", "vistadream", "turns right once in place", _VISTADREAM_SOURCE, "", None, _turn_round),
 )
-_REGISTRY: Mapping[str, Trajectory] = {trajectory.name: trajectory for trajectory in _TRAJECTORIES}
+_REGISTRY: Mapping[str, Trajectory] = {
+    trajectory.name: trajectory
+    for trajectory in (*_TRAJECTORIES, *(_backwards(each) for each in _TRAJECTORIES if each.name in LYRA_VIEWS))
+}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
@@ -14,8 +15,8 @@ from numpy.typing import NDArray
 from ..datasets.catalog import SceneEntry
 from ..datasets.errors import InputError
 from ..ops.scene_model import SceneModel
-from .engines import Camera, ClipGeometry, EngineContract, Scaffold, View
-from .profiles import PictureLimits
+from .engines import Camera, ClipGeometry, EngineContract, MovingObjects, Scaffold, View
+from .profiles import Motion, PictureLimits
 
 _LICENCE = "Apache-2.0"
 
@@ -100,21 +101,42 @@ class PictureView:
 
 
 class GroundTruthScaffold:
-    """Depth and geometry of the very scene that the view was rendered from."""
+    """Depth and geometry of the very scene that the view was rendered from, and motions for its objects if asked for.
+
+    Args:
+        motion: which objects move.
+        frames: T of the clips that they move in.
+    """
 
     contract: ClassVar[EngineContract] = EngineContract(
         "ground_truth", "embedded", frozenset({"view", "geometry"}), frozenset({"scaffold", "depth"}), _LICENCE
     )
 
+    def __init__(self, motion: Motion | None = None, frames: int = 0) -> None:
+        self.motion = motion or Motion()
+        self.frames = frames
+
     def build_scaffold(self, view: View, *, seed: int) -> Scaffold:
         """Cast one ray through the centre of every pixel."""
+        from ..ops.motion_planning import plan_motions
+
         if view.geometry is None:
             raise InputError(
                 "the view has no geometry behind it",
                 where="engines.scene_scaffold",
                 remedy="Use ground_truth only after an engine that gives geometry, such as procedural.",
             )
-        return _scaffold_of(view.geometry, view)
+        scaffold = _scaffold_of(view.geometry, view)
+        if not self.motion.objects:
+            return scaffold
+        motions = plan_motions(
+            view.geometry,
+            seed=seed,
+            frames=self.frames,
+            objects=self.motion.objects,
+            distance=self.motion.distance,
+        )
+        return dataclasses.replace(scaffold, motions=motions)
 
 
 class TourIntoPictureScaffold:
@@ -172,11 +194,15 @@ class _RaycastScene:
     def __init__(self, scaffold: Scaffold, samples_per_pixel: int, device: str) -> None:
         from ..ops.raycast import RayCaster
 
+        self.scaffold = scaffold
         self.caster = RayCaster(scaffold.geometry, device=device)
         self.samples_per_pixel = samples_per_pixel
 
     def frames(self, cameras: Sequence[Camera], *, seed: int) -> Iterator[NDArray[np.uint8]]:
-        for camera in cameras:
+        from ..ops.object_motion import instances_at
+
+        for frame, camera in enumerate(cameras):
+            self.caster.place(instances_at(self.scaffold.geometry, self.scaffold.motions, frame))
             yield self.caster.render(
                 camera.c2w,
                 camera.intrinsics,
@@ -192,18 +218,34 @@ class _GroundTruthScene:
         from ..ops.raycast import RayCaster
 
         self.caster = RayCaster(scaffold.geometry, device=device)
-        self.metric = scaffold.metric
+        self.scaffold = scaffold
 
     def estimate(self, commanded: Sequence[Camera]) -> ClipGeometry:
+        moving = self._moving_objects(commanded) if self.scaffold.motions else None
         return ClipGeometry(
-            depth=(
-                self.caster.geometry(camera.c2w, camera.intrinsics, camera.height, camera.width).depth
-                for camera in commanded
-            ),
+            depth=self._depth(commanded, moving),
             c2w=np.stack([camera.c2w for camera in commanded]).astype(np.float32),
             intrinsics=np.stack([camera.intrinsics for camera in commanded]).astype(np.float32),
-            metric=self.metric,
+            metric=self.scaffold.metric,
+            moving=moving,
         )
+
+    def _moving_objects(self, commanded: Sequence[Camera]) -> MovingObjects:
+        from ..ops.object_motion import object_poses
+
+        shape = (len(commanded), commanded[0].height, commanded[0].width)
+        poses = object_poses(self.scaffold.geometry, self.scaffold.motions, len(commanded))
+        return MovingObjects(poses, np.zeros(shape, bool))
+
+    def _depth(self, commanded: Sequence[Camera], moving: MovingObjects | None) -> Iterator[NDArray[np.float32]]:
+        from ..ops.object_motion import instances_at
+
+        for frame, camera in enumerate(commanded):
+            self.caster.place(instances_at(self.scaffold.geometry, self.scaffold.motions, frame))
+            seen = self.caster.geometry(camera.c2w, camera.intrinsics, camera.height, camera.width)
+            if moving is not None:
+                moving.pixels[frame] = np.isin(seen.instance_ids, moving.poses.instance_ids[moving.poses.moving])
+            yield seen.depth
 
 
 def _scaffold_of(model: SceneModel, view: View) -> Scaffold:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets.catalog import SceneEntry
+from ..ops.object_motion import ObjectMotion, ObjectPoses
 from ..ops.scene_model import SceneModel
 from .profiles import Profile
 
@@ -93,6 +94,7 @@ class Scaffold:
         metric: whether depth is in metres, or only up to scale.
         geometry: what further views are rendered from.
         notes: how it was found, JSON.
+        motions: of the objects that move while a clip runs; the geometry is that of frame 0.
     """
 
     depth: NDArray[np.float32]
@@ -100,6 +102,7 @@ class Scaffold:
     metric: bool
     geometry: SceneModel
     notes: Mapping[str, Any]
+    motions: tuple[ObjectMotion, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,19 @@ class Camera:
 
 
 @dataclass(frozen=True, slots=True)
+class MovingObjects:
+    """The objects of a clip in which some move.
+
+    Attributes:
+        poses: of all objects at every frame.
+        pixels: (T, H, W) bool, where a moving object is seen; a frame's are there once its depth has been taken.
+    """
+
+    poses: ObjectPoses
+    pixels: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
 class ClipGeometry:
     """Depth and cameras of a clip.
 
@@ -121,12 +137,14 @@ class ClipGeometry:
         c2w: (T, 4, 4) float32 estimated poses.
         intrinsics: (T, 4) float32 estimated intrinsics.
         metric: whether depth is in metres.
+        moving: of clips in which objects move and the engine knows where.
     """
 
     depth: Iterator[NDArray[np.float32]]
     c2w: NDArray[np.float32]
     intrinsics: NDArray[np.float32]
     metric: bool
+    moving: MovingObjects | None = None
 
 
 class ViewEngine(Protocol):
@@ -153,7 +171,7 @@ class SceneRenderer(Protocol):
     """A video engine with one scene loaded: what its clips share is done once."""
 
     def frames(self, cameras: Sequence[Camera], *, seed: int) -> Iterator[NDArray[np.uint8]]:
-        """Yield (H, W, 3) uint8 sRGB, one for each camera."""
+        """Yield (H, W, 3) uint8 sRGB, one for each camera; the i-th sees the scene at frame i of its motions."""
         ...
 
 
@@ -213,7 +231,10 @@ class Engines:
         from . import embedded_engines
 
         if scene.kind == "prompt":
-            return self._load("scene_scaffold/ground_truth", embedded_engines.GroundTruthScaffold)
+            motion, frames = self.profile.motion, self.profile.frames.count
+            return self._load(
+                "scene_scaffold/ground_truth", lambda: embedded_engines.GroundTruthScaffold(motion, frames)
+            )
         degrees = self.profile.view.horizontal_field_of_view
         return self._load("scene_scaffold/tour_into_picture", lambda: embedded_engines.TourIntoPictureScaffold(degrees))
 

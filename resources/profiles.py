@@ -144,6 +144,13 @@ class Store(Section):
     """Folder or fsspec URL."""
 
 
+class Releases(Section):
+    """Where layouts are published."""
+
+    folder: LocationText | None = None
+    """Local folder with one directory a layout; null: `releases` in the collection's folder of a local store."""
+
+
 class Frames(Section):
     """Size of a clip. The latent code is causal with strides 8 × 8 × 8 in time, height and width."""
 
@@ -253,6 +260,15 @@ def _built_in_trajectories() -> tuple[str, ...]:
     from ..ops import trajectories
 
     return tuple(trajectories.names())
+
+
+class Motion(Section):
+    """Objects of procedural scenes that move while a clip runs; scenes from pictures stay still."""
+
+    objects: Annotated[int, Field(ge=0, le=10)] = 0
+    """Most objects of a scene that move, not counting those that they carry; 0: nothing moves."""
+    distance: Annotated[Length, Field(gt=0, le=2)] = 0.6
+    """Longest way that an object slides during a clip."""
 
 
 class ProceduralView(EngineSettings):
@@ -406,12 +422,16 @@ class Profile(Section):
     """The scenes."""
     store: Store
     """Where everything made is kept."""
+    releases: Releases = Releases()
+    """Where layouts are published."""
     frames: Frames
     """Size of a clip."""
     view: View = View()
     """The camera that sees a scene first."""
     trajectories: Trajectories
     """The camera paths."""
+    motion: Motion = Motion()
+    """What moves while a clip runs."""
     engines: Engines = Engines()
     """What does the work of each stage."""
     video: Video = Video()

@@ -88,6 +88,18 @@ def test_no_camera_comes_too_close_to_any_wall(name: str, seed: int, half: float
     assert SMALLEST_FACTOR <= fitted.factor <= 1.0
 
 
+@pytest.mark.parametrize("half", [0.5, 3.0])
+def test_a_reversed_path_keeps_what_its_counterpart_keeps(half: float) -> None:
+    room = BoxRoom((-half, -half, -half), (half, half, half))
+    for name in trajectories.LYRA_VIEWS:
+        there, back = (fit(build_path(each, CONTEXT, seed=2), room, 0.2) for each in (name, f"{name}_reversed"))
+        assert back.path.name == f"{name}_reversed"
+        assert back.factor == there.factor
+        assert back.path.movement_factor == there.path.movement_factor
+        np.testing.assert_array_equal(back.path.c2w, there.path.c2w[::-1])
+        np.testing.assert_array_equal(back.clearance, there.clearance[::-1])
+
+
 def test_a_camera_never_ends_up_behind_a_wall_it_could_have_jumped() -> None:
     steps = np.tile(np.eye(4), (4, 1, 1))
     steps[:, 0, 3] = [0.0, 1.0, 2.0, 3.0]

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from sceneloom.datasets.errors import ConfigError
 from sceneloom.ops.quality import QualityThresholds
+from sceneloom.ops.trajectories import LYRA_REVERSED_VIEWS, LYRA_VIEWS
 from sceneloom.orchestration import config_commands
 from sceneloom.resources import profiles
 from sceneloom.resources.profiles import load_profile
@@ -75,7 +76,12 @@ def test_shipped_profiles_are_valid_and_have_the_stated_sizes() -> None:
     assert (demo.frames.count, demo.frames.height, demo.frames.width) == (17, 176, 320)
     assert (lyra.frames.count, lyra.frames.height, lyra.frames.width) == (121, 704, 1280)
     assert lyra.trajectories.names == ("left", "right", "up", "zoom_out", "zoom_in", "clockwise")
-    for name in ("demo.yaml", "lyra_static.yaml"):
+    dynamic = load_profile(CONFIGS / "lyra_dynamic.yaml")
+    assert dynamic.trajectories.names == (*LYRA_VIEWS, *LYRA_REVERSED_VIEWS)
+    assert dynamic.frames == lyra.frames
+    assert dynamic.motion.objects > 0
+    assert (demo.motion.objects, lyra.motion.objects) == (0, 0)
+    for name in ("demo.yaml", "lyra_static.yaml", "lyra_dynamic.yaml"):
         jsonschema.validate(yaml.safe_load((CONFIGS / name).read_text()), profiles.schema())
 
 
@@ -87,7 +93,7 @@ def test_schema_refuses_what_the_loader_refuses() -> None:
         jsonschema.validate(document, profiles.schema())
 
 
-@pytest.mark.parametrize("name", ["demo.yaml", "lyra_static.yaml"])
+@pytest.mark.parametrize("name", ["demo.yaml", "lyra_static.yaml", "lyra_dynamic.yaml"])
 def test_shown_profile_reads_back_equal(name: str, tmp_path: Path) -> None:
     profile = load_profile(CONFIGS / name)
     shown = profiles.show(profile)

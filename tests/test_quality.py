@@ -105,6 +105,42 @@ def test_depth_that_jumps_beyond_the_tolerance_is_a_conflict() -> None:
     assert measure_clip(**clip, baseline=1, stride=1).depth_conflict > 0.9
 
 
+def moving_ball_clip() -> dict[str, Any]:
+    """The clip before two walls with a patterned patch, 2 units away, that jumps about by itself."""
+    clip = clip_before_two_walls()
+    dynamic = np.zeros(clip["depth"].shape, bool)
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    for frame in range(FRAMES):
+        rows, columns = slice(25, 65), slice(8 + 7 * frame, 48 + 7 * frame)
+        dynamic[frame, rows, columns] = True
+        clip["rgb"][frame, rows, columns] = np.roll(noise, 9 * frame, axis=0)
+        clip["depth"][frame, rows, columns] = 2.0 + 0.04 * (frame % 3)
+    return clip | {"dynamic": dynamic}
+
+
+def test_what_moves_by_itself_is_not_held_against_a_clip(sound: ClipMetrics) -> None:
+    clip = moving_ball_clip()
+    masked = measure_clip(**clip, baseline=2, stride=1)
+    clip.pop("dynamic")
+    unmasked = measure_clip(**clip, baseline=2, stride=1)
+    assert masked.photometric_error < 1.5 * sound.photometric_error
+    assert unmasked.photometric_error > 3 * sound.photometric_error
+    assert masked.depth_conflict < 0.01 < unmasked.depth_conflict
+    assert masked.covisibility > 0.7
+    assert masked.flicker < 2e-3
+    assert judge(masked, QualityThresholds()).passed
+    assert masked.depth_coverage == 1.0, "coverage is that of the depth itself"
+    assert masked.depth_minimum == 2.0
+
+
+def test_a_mask_hides_no_fault_of_the_cameras() -> None:
+    clip = moving_ball_clip()
+    clip["c2w"] = clip["c2w"].copy()
+    clip["c2w"][:, 0, 3] *= 2
+    metrics = measure_clip(**clip, baseline=2, stride=1)
+    assert "photometric_error" in failed(metrics)
+
+
 def test_depth_faults_are_counted() -> None:
     clip = clip_before_two_walls()
     clip["depth"][2, :5, :4] = np.nan

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sceneloom.datasets.errors import EngineError, InputError
 from sceneloom.ops import mesh_normals, raycast_reference
+from sceneloom.ops.cameras import rotation_from_vector
 from sceneloom.ops.raycast import RayCaster, decode_normals, light_draws
 from sceneloom.ops.scene_model import (
     AreaLight,
@@ -377,6 +378,34 @@ def test_threads_share_a_caster_and_frames_own_their_memory(caster: RayCaster, r
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_array_equal(one, other)
     assert not np.array_equal(alone[0], alone[5])
+
+
+def test_moved_objects_look_as_in_a_new_caster():
+    scene = scenes.room_scene(height=48, width=80, area_lights=(scenes.ceiling_light(),))
+    rng = np.random.default_rng(3)
+    caster = RayCaster(scene)
+    for moved in ((0,), (0, 1), (1,), ()):
+        instances = list(scene.instances)
+        for index in moved:
+            pose = instances[index].scene_from_object.copy()
+            pose[:3, :3] = rotation_from_vector(rng.normal(0, 0.5, 3))
+            pose[:3, 3] += rng.uniform(0.0, 0.3, 3)
+            instances[index] = replace(instances[index], scene_from_object=pose)
+        caster.place(instances)
+        fresh = RayCaster(replace(scene, instances=instances))
+        seen, expected = (each.render(np.eye(4), scene.intrinsics, 48, 80, seed=1) for each in (caster, fresh))
+        for field in ("rgb", "depth", "normals", "instance_ids", "material_ids"):
+            np.testing.assert_array_equal(getattr(seen, field), getattr(expected, field))
+        np.testing.assert_array_equal(caster.bounds, fresh.bounds)
+        points = rng.uniform(-1, 1, (50, 3))
+        np.testing.assert_array_equal(caster.closest_distance(points), fresh.closest_distance(points))
+
+
+def test_only_the_scenes_own_objects_can_be_placed(caster: RayCaster, room: SceneModel):
+    other = scenes.room_scene().instances
+    for instances in (room.instances[:1], other, room.instances[::-1]):
+        with pytest.raises(InputError, match="not the 2 of the caster's scene"):
+            caster.place(instances)
 
 
 def test_draws_are_stratified():

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 from sceneloom.datasets.errors import ConfigError, ContractError, InputError
 from sceneloom.ops import cameras, trajectories
-from sceneloom.ops.trajectories import TrajectoryContext, build_path, path_from_cameras, scale_path
+from sceneloom.ops.trajectories import (
+    LYRA_REVERSED_VIEWS,
+    LYRA_VIEWS,
+    TrajectoryContext,
+    build_path,
+    path_from_cameras,
+    reversed_in_time,
+    runs_backwards,
+    scale_path,
+)
 
 CONTEXT = TrajectoryContext(frames=121, centre_depth=2.5, radius=1.8, scene_scale=2.0)
 LYRA = (*trajectories.LYRA_VIEWS, "down", "counterclockwise")
@@ -23,7 +32,8 @@ def test_every_path_starts_at_the_conditioning_camera(name: str) -> None:
     path = build_path(name, CONTEXT, seed=3)
     assert path.c2w.shape == (121, 4, 4)
     assert path.c2w.dtype == np.float32
-    np.testing.assert_allclose(path.c2w[0], np.eye(4), atol=1e-7)
+    start = -1 if name in LYRA_REVERSED_VIEWS else 0
+    np.testing.assert_allclose(path.c2w[start], np.eye(4), atol=1e-7)
     step = np.linalg.norm(np.diff(path.c2w[:, :3, 3], axis=0), axis=1)
     assert step.max() < 0.1
     assert path.source
@@ -102,6 +112,26 @@ def test_lyra_distances_fill_their_published_ranges() -> None:
         drawn = np.array([build_path(name, small, seed=seed).draws["distance"] for seed in range(200)])
         assert low <= drawn.min() < low + 0.1 * (high - low)
         assert high - 0.1 * (high - low) < drawn.max() <= high
+
+
+@pytest.mark.parametrize(("forward", "backward"), list(zip(LYRA_VIEWS, LYRA_REVERSED_VIEWS, strict=True)))
+@pytest.mark.parametrize("translation", ["true", "lyra"])
+def test_a_reversed_trajectory_is_its_counterpart_from_far_to_near(forward: str, backward: str, translation) -> None:
+    there = build_path(forward, CONTEXT, seed=6, movement_factor=0.7, translation=translation)
+    back = build_path(backward, CONTEXT, seed=6, movement_factor=0.7, translation=translation)
+    assert back.draws == there.draws
+    for frame in range(121):
+        np.testing.assert_array_equal(back.c2w[frame], there.c2w[120 - frame])
+    assert (runs_backwards(there), runs_backwards(back)) == (False, True)
+    for path, expected in ((there, back), (back, there)):
+        turned = reversed_in_time(path)
+        assert (turned.name, turned.draws) == (expected.name, expected.draws)
+        assert turned.c2w.tobytes() == expected.c2w.tobytes()
+
+
+def test_a_path_without_a_counterpart_is_not_reversed() -> None:
+    with pytest.raises(ConfigError, match="gen3r_free_reversed"):
+        reversed_in_time(build_path("gen3r_free", CONTEXT, seed=0))
 
 
 def test_draws_depend_on_seed_and_name_alone() -> None:
