@@ -45,9 +45,9 @@ def write_scenegen_metadata(catalog: Catalog, pipeline: ScenePipeline) -> pa.Tab
     Raises CorruptFileError when a record or its objects.json does not hold what was published.
     """
     store = pipeline.store
-    published = _current_records(catalog, pipeline, scene_objects.NAME)
+    published = current_records(catalog, pipeline, scene_objects.NAME)
     rows = [row for _, record in published for row in _objects(store, record)]
-    numbers = number_scenes({row.scene_name for row in rows}, _known_numbers(store))
+    numbers = number_scenes({row.scene_name for row in rows}, known_numbers(store))
     table = object_table(rows, numbers)
     write_parquet(
         store.table_url(SCENE_NUMBERS),
@@ -64,14 +64,14 @@ def write_training_index(catalog: Catalog, pipeline: ScenePipeline) -> pa.Table:
 
     Raises CorruptFileError when a record does not hold what was published.
     """
-    published = _current_records(catalog, pipeline, gaussian_shards.NAME)
+    published = current_records(catalog, pipeline, gaussian_shards.NAME)
     rows = [row for scene, record in published for row in _clips(scene, record)]
     table = pa.Table.from_pylist(rows, TRAINING_INDEX_SCHEMA)
     write_table(pipeline.store.table_url(TRAINING_INDEX), table)
     return table
 
 
-def _current_records(catalog: Catalog, pipeline: ScenePipeline, stage: str) -> Iterator[tuple[SceneEntry, Record]]:
+def current_records(catalog: Catalog, pipeline: ScenePipeline, stage: str) -> Iterator[tuple[SceneEntry, Record]]:
     """The active scenes that have an output of the stage which would be made in the same way now, with its record."""
     scenes = catalog.active()
     with ThreadPoolExecutor(_READERS) as pool:
@@ -81,7 +81,8 @@ def _current_records(catalog: Catalog, pipeline: ScenePipeline, stage: str) -> I
                 yield scene, record
 
 
-def _known_numbers(store: SceneStore) -> dict[str, str]:
+def known_numbers(store: SceneStore) -> dict[str, str]:
+    """Seven-digit SceneGen number by scene id, of every scene that ever had a row; empty before the first table."""
     try:
         table = read_parquet(store.table_url(SCENE_NUMBERS), NUMBERS_SCHEMA)
     except InputError:

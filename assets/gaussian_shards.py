@@ -120,7 +120,7 @@ def engine(engines: Engines, scene: SceneEntry) -> EngineIdentity:
 STAGE = Stage(
     name=NAME,
     inputs=(video_latents.NAME, depth_and_poses.NAME, quality_report.NAME),
-    code_version="1",
+    code_version="2",
     description="A Zarr v3 shard with every clip's latents, z-depth, cameras and video, checksummed and "
     "self-describing. Made only when every clip of the scene passed the quality report.",
     kinds=frozenset({"zarr"}),

@@ -256,6 +256,9 @@ def _opened(
             if not container.streams.video:
                 raise CorruptFileError("the file holds no video", where=_name(source), remedy=_REMAKE)
             stream = container.streams.video[0]
+            # A damaged header may name no codec that there is; the type stubs do not know of it.
+            if getattr(stream, "codec_context", None) is None:
+                raise CorruptFileError("the file's header names no codec", where=_name(source), remedy=_REMAKE)
             stream.codec_context.options = strict
             # Readers run in parallel (data-loader workers, scenes); one thread each shares the cores fairly.
             stream.codec_context.thread_count = 1

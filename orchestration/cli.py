@@ -1,4 +1,4 @@
-"""The command line: `sceneloom make`, `scenes`, `view`, `store`, `config`."""
+"""The command line: `sceneloom make`, `publish`, `doctor`, `scenes`, `view`, `store`, `config`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rich.console import Console
 from ..datasets.errors import SceneloomError
 from ..resources.profiles import load_profile
 from .config_commands import app as config_app
+from .release_commands import doctor, publish
 from .scene_commands import scenes_app, view
 from .store_commands import store_app
 
@@ -19,6 +20,8 @@ app.add_typer(config_app, name="config")
 app.add_typer(scenes_app, name="scenes")
 app.add_typer(store_app, name="store")
 app.command("view")(view)
+app.command("publish")(publish)
+app.command("doctor")(doctor)
 
 
 @app.command("make")

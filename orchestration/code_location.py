@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from ..assets.release_assets import build_release_assets, build_release_checks
 from ..assets.scene_assets import RUNTIME_RESOURCE, build_scene_assets
 from ..assets.scene_partitions import scene_partitions
 from ..assets.scene_runtime import SceneRuntime
@@ -25,8 +26,8 @@ def build_definitions(runtime: SceneRuntime) -> dg.Definitions:
         pool=device_pool(profile),
     )
     return dg.Definitions(
-        assets=[scene_assets, *build_table_assets(partitions)],
-        asset_checks=build_table_checks(),
+        assets=[scene_assets, *build_table_assets(partitions), *build_release_assets()],
+        asset_checks=[*build_table_checks(), *build_release_checks()],
         jobs=build_jobs(partitions),
         schedules=build_schedules(),
         sensors=build_sensors(runtime, partitions),

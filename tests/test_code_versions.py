@@ -16,6 +16,12 @@ from .code_versions import Source, UnknownSource, closure, digest, lock_entry, s
 
 OPS_OF_NO_STAGE = {
     "ops/block_pca.py": "yardstick of the latent codec",
+    "ops/gaussian_compositing.py": "training on shards",
+    "ops/gaussian_kernels.py": "training on shards",
+    "ops/gaussian_projection.py": "training on shards",
+    "ops/gaussian_rasteriser.py": "training on shards",
+    "ops/gaussian_rasteriser_reference.py": "oracle of the Gaussian rasteriser",
+    "ops/gaussian_scene.py": "training on shards",
     "ops/perceptual_hash.py": "duplicates in collections",
     "ops/raycast_reference.py": "oracle of the ray caster",
     "ops/warping_reference.py": "oracle of the reprojection",

@@ -12,6 +12,7 @@ import pytest
 
 from sceneloom.assets.scene_runtime import SceneRuntime
 from sceneloom.assets.stages import STAGES
+from sceneloom.datasets.layouts.registry import LAYOUTS
 from sceneloom.orchestration.code_location import ACCELERATOR_POOL, build_definitions, device_pool
 from sceneloom.orchestration.instance import CHECKOUT
 from sceneloom.resources.profiles import Profile
@@ -31,6 +32,8 @@ SCENE_ASSETS = {
     "scene_preview",
 }
 TABLE_ASSETS = {"scene_catalog", "scenegen_metadata", "training_index"}
+RELEASE_ASSETS = {f"release/{name}" for name in LAYOUTS}
+RELEASE_CHECKS = {(asset, "reads_back") for asset in RELEASE_ASSETS}
 TABLE_CHECKS = {
     ("scene_catalog", "scene_catalog_schema"),
     ("scene_catalog", "scene_rejects_schema"),
@@ -56,7 +59,8 @@ def specs(definitions: dg.Definitions) -> dict[str, dg.AssetSpec]:
 
 def test_exactly_these_assets_in_their_groups(definitions: dg.Definitions) -> None:
     groups = {name: spec.group_name for name, spec in specs(definitions).items()}
-    assert groups == dict.fromkeys(SCENE_ASSETS, "scenes") | dict.fromkeys(TABLE_ASSETS, "tables")
+    expected = {"scenes": SCENE_ASSETS, "tables": TABLE_ASSETS, "releases": RELEASE_ASSETS}
+    assert groups == {name: group for group, names in expected.items() for name in names}
 
 
 def test_every_asset_tells_what_it_is(definitions: dg.Definitions) -> None:
@@ -73,6 +77,8 @@ def test_the_lineage_is_that_of_the_stages(definitions: dg.Definitions) -> None:
     assert parents["scene_catalog"] == set()
     assert parents["scenegen_metadata"] == {"scene_objects"}
     assert parents["training_index"] == {"gaussian_shards"}
+    assert parents["release/lyra_static"] == {"training_index"}
+    assert parents["release/scenegen"] == {"scenegen_metadata"}
 
 
 def test_only_scenes_are_partitioned_and_versioned(definitions: dg.Definitions) -> None:
@@ -85,7 +91,7 @@ def test_only_scenes_are_partitioned_and_versioned(definitions: dg.Definitions) 
 def test_every_contract_and_every_table_has_its_check(definitions: dg.Definitions) -> None:
     keys = definitions.resolve_asset_graph().asset_check_keys
     contracts = {(stage.name, check) for stage in STAGES for check in stage.checks}
-    assert {(key.asset_key.to_user_string(), key.name) for key in keys} == contracts | TABLE_CHECKS
+    assert {(key.asset_key.to_user_string(), key.name) for key in keys} == contracts | TABLE_CHECKS | RELEASE_CHECKS
     arrays = {"camera_paths", "video_latents", "depth_and_poses", "scene_objects"}
     assert arrays <= {asset for asset, _ in contracts}
 

@@ -112,7 +112,7 @@ def test_the_folders_are_never_imported_by_their_bare_names(name: str) -> None:
 
 
 def test_datasets_needs_only_what_a_plain_installation_brings() -> None:
-    distributions = {"pillow": "PIL"}
+    distributions = {"pillow": "PIL", "google-crc32c": "google_crc32c"}
     installed = {
         distributions.get(name, name)
         for name in (requirement.split("[")[0].rstrip("<>=.,*0123456789 ") for requirement in _base_requirements())
@@ -161,10 +161,20 @@ def test_every_package_is_listed_for_installation() -> None:
 # ---------------------------------------------------------------- every module has tests
 
 TESTED_BY = {
+    "datasets/layouts/lyra2_examination.py": "test_lyra2.py",
+    "datasets/layouts/lyra2_names.py": "test_lyra2.py",
+    "datasets/layouts/lyra_clip_examination.py": "test_lyra.py",
+    "datasets/layouts/lyra_examination.py": "test_lyra.py",
+    "datasets/layouts/lyra_files.py": "test_lyra.py",
+    "datasets/layouts/lyra_names.py": "test_lyra.py",
+    "datasets/shard_writer.py": "test_shards.py",
     "ops/furniture_outdoor.py": "test_furniture.py",
     "ops/furniture_seating.py": "test_furniture.py",
     "ops/furniture_small.py": "test_furniture.py",
     "ops/furniture_tables.py": "test_furniture.py",
+    "ops/gaussian_compositing.py": "test_gaussian_rasteriser.py",
+    "ops/gaussian_kernels.py": "test_gaussian_rasteriser.py",
+    "ops/gaussian_projection.py": "test_gaussian_rasteriser.py",
     "ops/raycast_bvh.py": "test_raycast.py",
     "ops/raycast_bvh_kernels.py": "test_raycast.py",
     "ops/raycast_kernels.py": "test_raycast.py",

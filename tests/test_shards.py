@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,12 +19,14 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sceneloom.datasets.depth_codec import BOUNDED_RELATIVE_ERROR
 from sceneloom.datasets.errors import ContractError, CorruptFileError, InputError, StoreError
 from sceneloom.datasets.shards import ClipArrays, ShardReader, sha256_of_array, write_shard
 from sceneloom.datasets.tensors import FLOAT16_RELATIVE_ERROR
 from sceneloom.datasets.video import read_video, write_video
+from sceneloom.datasets.zarr_chunks import ChunkedArray, RangedFiles
 
-FRAMES, HEIGHT, WIDTH = 5, 32, 48
+FRAMES, HEIGHT, WIDTH = 19, 32, 48
 LATENT_SPACE = {"id": "test-vae", "channels": 4, "temporal_stride": 4}
 NAMES = [("lamp-1", "left"), ("lamp-1", "right"), ("desk-2", "left")]
 
@@ -78,7 +81,7 @@ def test_every_field_comes_back(shard: Path, clips: list[ClipArrays]) -> None:
     for entry, clip in zip(reader.clips, clips, strict=True):
         name = (clip.scene_id, clip.trajectory)
         np.testing.assert_array_equal(reader.latents(*name), clip.latents)
-        np.testing.assert_array_equal(reader.depth(*name), clip.depth.astype(np.float16))
+        np.testing.assert_allclose(reader.depth(*name), clip.depth, rtol=BOUNDED_RELATIVE_ERROR)
         assert reader.rgb_mp4(*name) == clip.rgb_mp4
         np.testing.assert_array_equal(reader.rgb(*name, [3, 0]), read_video(clip.rgb_mp4)[[3, 0]])
         for estimated, expected in (
@@ -99,25 +102,101 @@ def test_any_selection_of_depth_frames(shard: Path, frames: list[int]) -> None:
     np.testing.assert_array_equal(reader.depth(*NAMES[1], frames), reader.depth(*NAMES[1])[frames])
 
 
+@settings(deadline=None, max_examples=10)
+@given(frames=st.lists(st.integers(0, FRAMES - 1), max_size=5))
+def test_any_selection_of_rgb_frames(shard: Path, clips: list[ClipArrays], frames: list[int]) -> None:
+    found = ShardReader(shard).rgb(*NAMES[1], frames)
+    np.testing.assert_array_equal(found, read_video(clips[1].rgb_mp4)[frames])
+
+
+def test_the_exact_tier_keeps_float16_depth(clips: list[ClipArrays], tmp_path: Path) -> None:
+    given = [replace(clip, depth=clip.depth.astype(np.float16)) for clip in clips]
+    given[0].depth[1] = 0  # a frame without any valid depth
+    write_shard(tmp_path / "exact", given, latent_space=LATENT_SPACE, depth_tier="exact")
+    reader = ShardReader(tmp_path / "exact")
+    for clip in given:
+        np.testing.assert_array_equal(reader.depth(clip.scene_id, clip.trajectory), clip.depth)
+    declared = reader.attributes["depth"]
+    assert (declared["tier"], declared["relative_error_found"]) == ("exact", 0)
+
+
+def test_the_error_of_every_frame_is_stored(shard: Path, clips: list[ClipArrays]) -> None:
+    group = zarr.open_group(shard, mode="r")
+    reader = ShardReader(shard)
+    errors: Any = group["depth_relative_error"]
+    for index, clip in enumerate(clips):
+        stored = reader.depth(clip.scene_id, clip.trajectory).astype(np.float32)
+        valid = clip.depth > 0
+        error = np.abs(stored - clip.depth) / np.where(valid, clip.depth, 1)
+        np.testing.assert_allclose(errors[index], error.max(axis=(1, 2)), rtol=1e-3)
+
+
+def test_depth_by_hand_with_plain_zarr(shard: Path) -> None:
+    path, clip, frame = str(shard), 1, 3
+    names: dict[str, Any] = {"zarr": zarr, "np": np, "path": path, "clip": clip, "frame": frame}
+    page = (Path(__file__).parent.parent / "docs" / "shards.md").read_text()
+    snippets = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(snippets) == 2
+    for snippet in snippets:
+        exec(snippet, names)
+    np.testing.assert_array_equal(names["depth"], ShardReader(shard).depth(*NAMES[clip], [frame])[0])
+    assert names["mp4"] == ShardReader(shard).rgb_mp4(*NAMES[clip])
+
+
+def test_every_array_opens_in_zarr_and_tensorstore(shard: Path) -> None:
+    tensorstore = pytest.importorskip("tensorstore", reason="tensorstore is not installed")
+    group = zarr.open(str(shard), mode="r")
+    assert isinstance(group, zarr.Group)
+    for name in ShardReader(shard).attributes["arrays"]:
+        array: Any = group[name]
+        store = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{shard / name}/"}}
+        found = tensorstore.open(store, open=True, read=True).result().read().result()
+        np.testing.assert_array_equal(found, array[:], err_msg=name)
+
+
+def test_an_own_read_equals_zarrs(shard: Path) -> None:
+    files = RangedFiles(str(shard), {})
+    group = zarr.open_group(shard, mode="r")
+    for name, place in (("latents", (2, 0, 0, 0, 0)), ("depth_residuals", (1, 4, 0, 0)), ("rgb_mp4_runs", (1, 2, 0))):
+        array: Any = group[name]
+        (chunk,) = ChunkedArray(files, name, "always").chunks([place])
+        part = tuple(slice(p * n, (p + 1) * n) for p, n in zip(place, array.chunks, strict=True))
+        np.testing.assert_array_equal(chunk, array[part])
+
+
+def test_each_read_is_verified_when_asked_for(damaged: Path) -> None:
+    reader = ShardReader(damaged, verify="first")
+    reader.latents(*NAMES[0])
+    file = only_file(damaged / "latents" / "c")
+    content = bytearray(file.read_bytes())
+    content[100] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(CorruptFileError, match="CRC-32C"):
+        reader.latents(*NAMES[0])
+    always = pickle.loads(pickle.dumps(ShardReader(damaged, verify="always")))
+    assert always.latents(*NAMES[1]).tobytes() == reader.latents(*NAMES[1]).tobytes()
+
+
 def test_depth_keeps_the_declared_error_bound(shard: Path, clips: list[ClipArrays]) -> None:
     reader = ShardReader(shard)
     declared = reader.attributes["depth"]
-    assert (declared["relative_error_bound"], declared["range"]) == (FLOAT16_RELATIVE_ERROR, [0.1, 100])
+    assert (declared["relative_error_bound"], declared["range"]) == (BOUNDED_RELATIVE_ERROR, [0.1, 100])
+    assert (declared["tier"], declared["bits"]) == ("bounded", 13)
+    assert (declared["near"], declared["far"]) == (np.float16(0.1), 100)
     worst = 0.0
     for clip in clips:
         stored = reader.depth(clip.scene_id, clip.trajectory).astype(float)
         valid = clip.depth > 0
         np.testing.assert_array_equal(stored > 0, valid)
         worst = max(worst, float(np.abs(stored[valid] / clip.depth[valid] - 1).max()))
-    assert 0 < worst <= FLOAT16_RELATIVE_ERROR
+    assert FLOAT16_RELATIVE_ERROR < worst <= BOUNDED_RELATIVE_ERROR
     assert declared["relative_error_found"] == pytest.approx(worst, rel=1e-3)
 
 
 def test_plain_zarr_reads_it_with_names_and_conventions(shard: Path, clips: list[ClipArrays]) -> None:
     group = zarr.open(str(shard), mode="r")
     assert isinstance(group, zarr.Group)
-    depth: Any = group["depth"]
-    np.testing.assert_array_equal(depth[1, 3], clips[1].depth[3].astype(np.float16))
+    depth: Any = group["depth_residuals"]
     assert (depth.chunks, depth.shards) == ((1, 1, HEIGHT, WIDTH), (1, FRAMES, HEIGHT, WIDTH))
     assert depth.metadata.dimension_names == ("clip", "frame", "row", "column")
     latents: Any = group["latents"]
@@ -143,7 +222,7 @@ def test_readers_pickle_and_read_remote_stores(shard: Path, clips: list[ClipArra
     memory.put(str(shard), "/shards/shard-0", recursive=True)
     reader = pickle.loads(pickle.dumps(ShardReader("memory://shards/shard-0")))
     np.testing.assert_array_equal(reader.latents("desk-2", "left"), clips[2].latents)
-    np.testing.assert_array_equal(reader.depth("desk-2", "left", [4]), clips[2].depth[[4]].astype(np.float16))
+    np.testing.assert_allclose(reader.depth("desk-2", "left", [4]), clips[2].depth[[4]], rtol=BOUNDED_RELATIVE_ERROR)
 
 
 def test_clips_without_estimated_cameras(clips: list[ClipArrays], tmp_path: Path) -> None:
@@ -178,9 +257,19 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     ("name", "read"),
     [
         ("latents", lambda reader, clip: reader.latents(*clip)),
-        ("depth", lambda reader, clip: reader.depth(*clip)),
-        ("rgb_mp4", lambda reader, clip: reader.rgb(*clip)),
+        ("depth_residuals", lambda reader, clip: reader.depth(*clip)),
+        ("depth_values", lambda reader, clip: reader.depth(*clip)),
+        ("depth_sha256", lambda reader, clip: reader.depth(*clip)),
+        ("rgb_mp4_runs", lambda reader, clip: reader.rgb(*clip)),
+        ("rgb_mp4_runs", lambda reader, clip: reader.rgb(*clip, range(FRAMES))),
+        ("rgb_mp4_head", lambda reader, clip: reader.rgb(*clip)),
+        ("rgb_mp4_bytes", lambda reader, clip: reader.rgb(*clip)),
+        ("rgb_mp4_sha256", lambda reader, clip: reader.rgb(*clip, [3])),
+        ("rgb_run_frames", lambda reader, clip: reader.rgb(*clip, [3])),
         ("c2w", lambda reader, clip: reader.cameras(*clip)),
+        ("intrinsics", lambda reader, clip: reader.cameras(*clip)),
+        ("estimated_c2w", lambda reader, clip: reader.cameras(*clip, estimated=True)),
+        ("estimated_intrinsics", lambda reader, clip: reader.cameras(*clip, estimated=True)),
     ],
 )
 def test_damage_names_shard_clip_and_field(
@@ -200,12 +289,13 @@ def test_damage_names_shard_clip_and_field(
 
 
 def test_damage_in_one_depth_frame_leaves_the_others_readable(damaged: Path, clips: list[ClipArrays]) -> None:
-    flip_a_byte(damaged / "depth" / "c" / "0" / "0" / "0" / "0")
+    flip_a_byte(damaged / "depth_residuals" / "c" / "0" / "0" / "0" / "0")
     reader = ShardReader(damaged)
     readable = 0
     for frame in range(FRAMES):
         try:
-            np.testing.assert_array_equal(reader.depth(*NAMES[0], [frame])[0], clips[0].depth[frame].astype(np.float16))
+            found = reader.depth(*NAMES[0], [frame])[0]
+            np.testing.assert_allclose(found, clips[0].depth[frame], rtol=BOUNDED_RELATIVE_ERROR)
             readable += 1
         except CorruptFileError:
             continue
@@ -239,8 +329,8 @@ def test_metadata_of_another_format_or_none_is_refused(damaged: Path, tmp_path: 
 def test_unknown_clips_and_frames_are_refused(shard: Path) -> None:
     with pytest.raises(InputError, match="no clip of scene lamp-1 along up"):
         ShardReader(shard).latents("lamp-1", "up")
-    with pytest.raises(InputError, match="frame 5 is not in a clip of 5 frames"):
-        ShardReader(shard).depth("lamp-1", "left", [5])
+    with pytest.raises(InputError, match="frame 19 is not in a clip of 19 frames"):
+        ShardReader(shard).depth("lamp-1", "left", [FRAMES])
 
 
 def bad_depth(value: float) -> Callable[[ClipArrays], ClipArrays]:

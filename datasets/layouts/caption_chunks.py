@@ -1,0 +1,144 @@
+"""Lyra-2's pickled captions with text embeddings: written the same every time, read without running what they name."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import CorruptFileError, InputError
+
+CHUNK_FRAMES = 80
+TOKENS, WIDTH = 512, 4096
+"""Most tokens, and numbers a token, of the embedding that Lyra-2 pads to."""
+
+EncodeText = Callable[[str], NDArray[np.float32]]
+"""Caption → (tokens, 4096) float32, at most 512 tokens."""
+
+_END = "</s>"
+_PROTOCOL = 4
+
+
+class UnsafePickleError(CorruptFileError):
+    """A pickle names code that captions have no use for."""
+
+
+def hashed_words(caption: str) -> NDArray[np.float32]:
+    """Stand-in for UMT5-XXL: a fixed standard normal vector of 4096 numbers for each word and for the end of the text.
+
+    Each vector is drawn from PCG64 seeded with the SHA-256 of the lower-case word, so equal words have equal vectors in
+    every process. It carries which words there are and their order, nothing of their meaning.
+    """
+    words = [*caption.lower().split()[: TOKENS - 1], _END]
+    return np.stack([_vector(word) for word in words])
+
+
+def _vector(word: str) -> NDArray[np.float32]:
+    seed = int.from_bytes(hashlib.sha256(word.encode()).digest(), "big")
+    return np.random.Generator(np.random.PCG64(seed)).standard_normal(WIDTH, np.float32)
+
+
+def encode_chunks(frames: int, caption: str, embedding: NDArray[np.float32]) -> bytes:
+    """Pickle of {start: {frame_range (start, stop), caption, embedding}} for every 80 frames of a clip.
+
+    `stop` is exclusive; `embedding` is a bfloat16 tensor (tokens, 4096). Equal arguments give equal bytes.
+
+    Raises:
+        InputError: the embedding is not (1 … 512, 4096), or not finite.
+    """
+    import torch
+
+    if embedding.ndim != 2 or not 1 <= len(embedding) <= TOKENS or embedding.shape[1] != WIDTH:
+        raise InputError(
+            f"the text encoder gives {embedding.shape}",
+            where=f"caption {caption[:40]!r}",
+            remedy=f"It has to give (1 … {TOKENS}, {WIDTH}), without a batch axis and without padding.",
+        )
+    if not np.isfinite(embedding).all():
+        raise InputError(
+            "the text encoder gives values that are not finite",
+            where=f"caption {caption[:40]!r}",
+            remedy="Run it in float32 or bfloat16.",
+        )
+    tensor = torch.from_numpy(np.ascontiguousarray(embedding, np.float32)).to(torch.bfloat16)
+    chunks = {
+        start: {
+            "frame_range": (start, min(start + CHUNK_FRAMES, frames)),
+            "caption": caption,
+            "embedding": tensor,
+        }
+        for start in range(0, frames, CHUNK_FRAMES)
+    }
+    buffer = io.BytesIO()
+    _Pickler(buffer, _PROTOCOL).dump(chunks)
+    return buffer.getvalue()
+
+
+class _Pickler(pickle.Pickler):
+    """Pickles tensors by torch.save's bytes: a tensor's own reduction holds a memory address, so it never repeats."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        import torch
+        from torch.storage import _load_from_bytes  # what a tensor's own reduction names too
+
+        if not isinstance(obj, torch.Tensor):
+            return NotImplemented
+        saved = io.BytesIO()
+        torch.save(obj, saved)
+        return _load_from_bytes, (saved.getvalue(),)
+
+
+class _Unpickler(pickle.Unpickler):
+    """Unpickles plain values and tensors, and refuses whatever else a pickle names."""
+
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        from torch._utils import _rebuild_tensor_v2
+
+        allowed = {
+            ("torch.storage", "_load_from_bytes"): _load_tensor,
+            ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor_v2,
+            ("collections", "OrderedDict"): OrderedDict,
+        }
+        if (module_name, global_name) not in allowed:
+            raise UnsafePickleError(
+                f"it names {module_name}.{global_name}", where="captions", remedy="Do not load it; make it again."
+            )
+        return allowed[module_name, global_name]
+
+
+def _load_tensor(content: bytes) -> Any:
+    import torch
+
+    if zipfile.is_zipfile(io.BytesIO(content)):
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            # PyTorch itself passes over the checksums, and gives damaged numbers.
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"{damaged} has another checksum")
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+
+
+def decode_chunks(content: bytes, where: str) -> Any:
+    """What a file of captions holds; nothing that it names is run but the making of tensors.
+
+    Raises:
+        UnsafePickleError: it names other code.
+        CorruptFileError: it does not unpickle.
+    """
+    try:
+        return _Unpickler(io.BytesIO(content)).load()
+    except UnsafePickleError as error:
+        raise UnsafePickleError(error.found, where=where, remedy=error.remedy) from error
+    except Exception as error:
+        # A damaged pickle raises whatever its instructions happen to do to the values on its stack.
+        first = str(error).strip().partition("\n")[0]
+        raise CorruptFileError(
+            f"it does not unpickle ({type(error).__name__}: {first})", where=where, remedy="Make the clip again."
+        ) from error

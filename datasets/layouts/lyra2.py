@@ -1,0 +1,203 @@
+"""Lyra-2: one video an id with captions every 80 frames, as `lyra_2/_src/datasets` reads them.
+
+    all_filter.lst                    one id a line
+    rgb/<id>.mp4                      the clip's own H.264 file
+    pose/<id>.npz, intrinsics/<id>.npz   as in Lyra-1: data and inds; OpenCV camera-to-world; pixels of the mp4
+    depth/<id>.zip                    00000.exr …, one HALF channel Z, dense and finite
+    framepack-caption-qwen3-chunk-80-overlap-0/<id>.pkl
+                                      pickled {start frame: {frame_range, caption, embedding}}
+
+`<id>` is `<scene>-<trajectory>` with dots replaced. Lyra-2 resizes depth with a filter, so an invalid pixel would bleed
+into its neighbours: it gets the depth of the valid pixel that is nearest in the picture.
+
+Lyra-2 reads nothing of a caption but its embedding, by UMT5-XXL. No text encoder of that size comes with this package:
+`write` puts a stand-in of the same shape and kind there, and says so; `write_lyra2` takes the real one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from . import lyra2_examination
+from .caption_chunks import CHUNK_FRAMES, EncodeText, encode_chunks, hashed_words
+from .frame_files import clips_of
+from .lyra2_names import CAPTIONS, FIELDS, FILTER_LIST, FRAMES, caption_file
+from .lyra_files import key_of, require_distinct_keys, write_depth, write_pictures_and_cameras
+from .release import (
+    Float16,
+    Layout,
+    LayoutSummary,
+    ReleaseClip,
+    ReleaseDirectory,
+    ReleaseRequest,
+    ReleaseScene,
+)
+
+_NAME = "lyra2"
+_STAND_IN = {
+    "caption embeddings": "UMT5-XXL: one fixed pseudo-random vector of 4096 numbers a word, drawn from the word's hash"
+}
+_SIZE = (480, 832)
+
+
+def write(directory: ReleaseDirectory, scenes: Sequence[ReleaseScene], request: ReleaseRequest) -> LayoutSummary:
+    """Fill the directory with the embedded stand-in for the text encoder; else as `write_lyra2`."""
+    return write_lyra2(directory, scenes, request)
+
+
+def write_lyra2(
+    directory: ReleaseDirectory,
+    scenes: Sequence[ReleaseScene],
+    request: ReleaseRequest,
+    *,
+    encode_text: EncodeText = hashed_words,
+) -> LayoutSummary:
+    """Fill the directory; see the module for the tree.
+
+    Args:
+        encode_text: caption to (tokens ≤ 512, 4096) float32, UMT5-XXL's last hidden state without padding. Called once
+            a caption.
+
+    Raises:
+        InputError: no clip, two clips of one id, a scene without caption, a subset that leaves out what every sample
+            needs, a depth frame without a valid pixel, or an embedding of another shape.
+        ContractError: cameras out of convention.
+    """
+    missing = [field for field in FIELDS if not request.wants(field)]
+    if missing:
+        raise InputError(
+            f"the subset leaves out {', '.join(missing)}",
+            where=f"layout {_NAME}",
+            remedy="Publish all fields: Lyra-2 reads every one of each sample.",
+        )
+    clips = list(clips_of(scenes, _NAME))
+    require_distinct_keys([name for name, _, _ in clips], _NAME)
+    captions = {scene.scene_id: _caption(scene, request) for scene in scenes if scene.clips}
+    embeddings: dict[str, NDArray[np.float32]] = {}
+    filled = 0
+    for name, scene, clip in clips:
+        key, caption = key_of(name), captions[scene.scene_id]
+        write_pictures_and_cameras(directory, "", key, clip)
+        filled += _write_dense_depth(directory, key, clip)
+        if caption not in embeddings:
+            embeddings[caption] = encode_text(caption)
+        content = encode_chunks(clip.frames, caption, embeddings[caption])
+        directory.path(caption_file(key), scene.scene_id).write_bytes(content)
+    listed = "".join(f"{key_of(name)}\n" for name, _, _ in clips)
+    directory.path(FILTER_LIST).write_text(listed, encoding="utf-8")
+    counts = {"clips": len(clips), "captions": len(embeddings), "depths filled": filled}
+    notes = _notes([clip for _, _, clip in clips], request, filled)
+    return LayoutSummary(counts, notes, _STAND_IN if encode_text is hashed_words else {})
+
+
+def _caption(scene: ReleaseScene, request: ReleaseRequest) -> str:
+    caption = " ".join((scene.prompt or request.options.get("caption", "")).split())
+    if not caption:
+        raise InputError(
+            "no caption",
+            where=f"layout {_NAME}, scene {scene.scene_id}",
+            remedy="Give the picture a caption, or caption=TEXT for all that have none.",
+        )
+    return caption
+
+
+def _write_dense_depth(directory: ReleaseDirectory, key: str, clip: ReleaseClip) -> int:
+    """Write the clip's depth without gaps; returns how many pixels were filled."""
+    depth = clip.depth()
+    valid = np.isfinite(depth) & (depth > 0)
+    gaps = np.flatnonzero(~valid.all(axis=(1, 2)))
+    if len(gaps):
+        depth = depth.copy()
+    for frame in gaps:
+        if not valid[frame].any():
+            raise InputError(
+                f"frame {frame} has no valid depth",
+                where=f"layout {_NAME}, clip {clip.scene_id}/{clip.trajectory}",
+                remedy="Make the clip's depth again, or leave the scene out: Lyra-2 takes dense depth only.",
+            )
+        depth[frame] = nearest_filled(depth[frame], valid[frame])
+    write_depth(directory, "", key, clip.scene_id, depth)
+    return int((~valid).sum())
+
+
+def nearest_filled(values: Float16, valid: NDArray[np.bool_]) -> Float16:
+    """(H, W) values with each invalid one replaced by the valid one nearest in the picture.
+
+    By jump flooding (Rong and Tan, "Jump Flooding in GPU with Applications to Voronoi Diagram and Distance Transform",
+    I3D 2006): in rounds of halving steps, each pixel takes over the nearest source that its eight neighbours at that
+    step know. A last round of step 1 corrects most of the few pixels that get the second nearest.
+    """
+    height, width = values.shape
+    row, column = np.mgrid[0:height, 0:width].astype(np.int32)
+    source = np.where(valid, row * width + column, -1).astype(np.int32)
+    step = 1 << max(max(height, width) - 1, 1).bit_length() - 1
+    steps = [step >> shift for shift in range(step.bit_length())]
+    for size in (*steps, 1):
+        for down, right in ((y, x) for y in (-size, 0, size) for x in (-size, 0, size) if y or x):
+            other = _shifted(source, down, right)
+            closer = (other >= 0) & (
+                (source < 0) | (_distance(other, row, column, width) < _distance(source, row, column, width))
+            )
+            source = np.where(closer, other, source)
+    return values.reshape(-1)[source]
+
+
+def _shifted(source: NDArray[np.int32], down: int, right: int) -> NDArray[np.int32]:
+    """What each pixel's neighbour at (down, right) holds; −1 outside."""
+    height, width = source.shape
+    shifted = np.full_like(source, -1)
+    if abs(down) < height and abs(right) < width:
+        to = (slice(max(-down, 0), height - max(down, 0)), slice(max(-right, 0), width - max(right, 0)))
+        of = (slice(max(down, 0), height - max(-down, 0)), slice(max(right, 0), width - max(-right, 0)))
+        shifted[to] = source[of]
+    return shifted
+
+
+def _distance(
+    source: NDArray[np.int32], row: NDArray[np.int32], column: NDArray[np.int32], width: int
+) -> NDArray[np.int32]:
+    """Squared distance in pixels to each pixel's source."""
+    return (source // width - row) ** 2 + (source % width - column) ** 2
+
+
+def _notes(clips: Sequence[ReleaseClip], request: ReleaseRequest, filled: int) -> tuple[str, ...]:
+    root = request.destination.as_posix()
+    shortest = min(clip.frames for clip in clips)
+    notes = [
+        "in Lyra-2's lyra_2/_src/datasets/config_dataverse.py, copy lyra2_sample_data and set "
+        f"root_path={root!r}, filter_list_path={f'{root}/{FILTER_LIST}'!r}, t5_embedding_path={f'{root}/{CAPTIONS}'!r} "
+        "and data_name; then two overrides in configs/experiment.py name the new entry"
+    ]
+    if shortest < FRAMES:
+        notes.append(
+            f"clips of {shortest} frames and more, Lyra-2 trains on {FRAMES}: set sample_n_frames={shortest}; with "
+            "video_mirror, shorter ones run back and forth, away from their captions"
+        )
+    sizes = sorted({(clip.height, clip.width) for clip in clips})
+    if any(size != _SIZE for size in sizes):
+        found = ", ".join(f"{height}x{width}" for height, width in sizes)
+        notes.append(
+            f"frames of {found} (height x width), Lyra-2 resizes to 480x854 and crops to 480x832: set sample_size and "
+            "crop_size to fit; it holds all frames at the size of the mp4 in memory, so about 480 lines are best"
+        )
+    if not all(clip.metric for clip in clips):
+        notes.append("depth and translations of some clips are not metric; Lyra-2 expects metres")
+    if filled:
+        notes.append(f"{filled} invalid depths were replaced by the nearest valid one in their frame")
+    notes.append(f"captions are the scenes' own, the same for every {CHUNK_FRAMES} frames of a clip")
+    return tuple(notes)
+
+
+LAYOUT = Layout(
+    name=_NAME,
+    consumer="Lyra-2 (lyra_2/_src/datasets)",
+    description="one mp4 a clip with poses, intrinsics, dense depth and captions every 80 frames",
+    fields=FIELDS,
+    write=write,
+    examine=lyra2_examination.examine,
+    options={"caption": "caption of scenes that have none"},
+)
