@@ -155,7 +155,7 @@ def _plane(codes: UInt16) -> UInt16:
     change = codes.copy()
     change[1:] -= codes[:-1]
     change[:, 1:] -= change[:, :-1].copy()
-    return (change << 1) ^ (np.uint16(0) - (change >> 15))
+    return ((change << 1) ^ (np.uint16(0) - (change >> 15))).astype(np.uint16)
 
 
 def _unplane(folded: UInt16) -> UInt16:
