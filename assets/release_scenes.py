@@ -18,7 +18,7 @@ from ..datasets.object_table import SCENEGEN_METADATA
 from ..datasets.parquet import read_parquet
 from ..resources.records import Record, digest
 from ..resources.store import SceneStore
-from . import gaussian_shards, scene_objects, video_latents
+from . import gaussian_shards, scene_objects, scene_scaffold, video_latents
 from .catalog import Catalog
 from .collection_tables import SCENEGEN_TABLE, current_records, known_numbers
 from .release_objects import load_objects
@@ -48,14 +48,18 @@ def release_scenes(runtime: SceneRuntime, needs: Needs, selection: Selection) ->
     """The chosen scenes whose output is current, in catalogue order.
 
     Args:
-        needs: "clips" takes scenes with a current shard, "objects" those with current objects.
+        needs: "clips" takes scenes with a current shard, "objects" those with current objects, at least one.
 
     Raises:
         InputError: a named scene is unknown or not finished, or no scene is left.
     """
     catalog, pipeline = runtime.catalog(), runtime.pipeline()
     wanted = _wanted(catalog, selection)
-    finished = {scene.scene_id: record for scene, record in current_records(wanted, pipeline, _SOURCE_STAGE[needs])}
+    finished = {
+        scene.scene_id: record
+        for scene, record in current_records(wanted, pipeline, _SOURCE_STAGE[needs])
+        if needs == "clips" or record.metrics["objects"]
+    }
     _require_finished(selection, finished, _SOURCE_STAGE[needs], runtime)
     objects = _ObjectsOfScenes(runtime.store)
     return [
@@ -88,9 +92,10 @@ def _require_finished(selection: Selection, finished: Collection[str], stage: st
     missing = [scene for scene in selection.scenes if scene not in finished]
     if missing or not finished:
         found = (
-            f"{len(missing)} of {len(selection.scenes)} chosen scenes have no current {stage}: {', '.join(missing[:5])}"
+            f"{len(missing)} of {len(selection.scenes)} chosen scenes have nothing current from {stage}: "
+            f"{', '.join(missing[:5])}"
             if missing
-            else f"no chosen scene has a current {stage}"
+            else f"no chosen scene has anything current from {stage}"
         )
         raise InputError(
             found,
@@ -124,7 +129,7 @@ class _ObjectsOfScenes:
             raise InputError(
                 "the object table has no row of the scene",
                 where=scene_id,
-                remedy="Materialize scenegen_metadata, or run `sceneloom make`; a scene without objects has no rows.",
+                remedy="Materialize scenegen_metadata, or run `sceneloom make`.",
             )
         return load_objects(inputs, scene_number=self.numbers[scene_id], rows=self.rows[scene_id])
 
@@ -149,6 +154,7 @@ def _release_scene(
         objects=functools.partial(objects.load, scene.scene_id, inputs)
         if scene_objects.NAME in inputs.records
         else None,
+        moving=bool(inputs.records[scene_scaffold.NAME].metrics.get("moving_objects", 0)),
     )
 
 

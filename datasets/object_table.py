@@ -240,11 +240,16 @@ def _row_problems(row: Mapping[str, Any]) -> list[str]:
 def require_scenegen_root(root: str) -> None:
     """Refuse a data set root that SceneGen cannot read from.
 
-    SceneGen derives a mask's name by dropping every dot of the picture's path, so a root with a dot finds no masks.
+    SceneGen derives a mask's name by dropping every dot of the picture's path, so a root with a dot finds no masks; and
+    it takes a comma for the end of one root and the start of another.
 
     Raises:
-        InputError: the path holds a dot.
+        InputError: the path holds a dot or a comma.
     """
+    if "," in root:
+        raise InputError(
+            'the path holds a ","; SceneGen takes it for two roots', where=root, remedy="Choose a root without commas."
+        )
     if "." in root:
         raise InputError(
             'the path holds a "."; SceneGen then does not find the masks',

@@ -101,7 +101,7 @@ def _options(given: list[str]) -> dict[str, str]:
 
 def _print_release(manifest: ReleaseManifest, destination: Path) -> None:
     size = sum(file.bytes for file in manifest.files.values())
-    counts = ", ".join(f"{count} {what}" for what, count in manifest.counts.items())
+    counts = ", ".join(f"{count} {what}" for what, count in manifest.counts.items() if what != "scenes")
     print(f"{destination}: {len(manifest.scenes)} scenes, {counts}, {len(manifest.files)} files, {size / 1e6:.1f} MB")
     print(f"manifest: {manifest_path(destination)}")
     for part, stands_for in manifest.stand_ins.items():

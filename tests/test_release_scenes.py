@@ -72,8 +72,18 @@ def test_a_scene_that_is_not_finished_is_left_out_or_refused_by_name(tmp_path: P
     open_scene = made.catalog.active()[0].scene_id
     made.runtime.store.set_aside_record(open_scene, gaussian_shards.NAME)
     assert open_scene not in {scene.scene_id for scene in release_scenes(made.runtime, "clips", Selection())}
-    with pytest.raises(InputError, match=f"have no current gaussian_shards: {open_scene}"):
+    with pytest.raises(InputError, match=f"have nothing current from gaussian_shards: {open_scene}"):
         release_scenes(made.runtime, "clips", Selection(scenes=(open_scene,)))
+
+
+def test_a_scene_that_shows_no_object_is_left_out_of_layouts_of_objects() -> None:
+    # The picture of a corridor is a box without objects.
+    made = made_collection()
+    empty = [scene.scene_id for scene in made.catalog.active() if not made.objects(scene)]
+    assert empty
+    assert not set(empty) & {scene.scene_id for scene in release_scenes(made.runtime, "objects", Selection())}
+    with pytest.raises(InputError, match=f"nothing current from scene_objects: {empty[0]}"):
+        release_scenes(made.runtime, "objects", Selection(scenes=(empty[0],)))
 
 
 def test_releases_go_beside_the_store_or_where_the_profile_says(tmp_path: Path) -> None:

@@ -305,6 +305,7 @@ LAYOUT = Layout(
     consumer="COLMAP, pycolmap, 3D Gaussian splatting code (gsplat, 3DGS, 3DGRUT, nerfstudio)",
     description="sparse model, text and binary, with points from depth and their tracks, one folder a clip",
     fields=("frames", "cameras", "points"),
+    required=("frames", "cameras", "points"),
     write=write,
     examine=examine,
     options={"points": f"about how many points a clip has; {_POINTS} when not given"},

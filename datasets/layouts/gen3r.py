@@ -281,6 +281,7 @@ LAYOUT = Layout(
     consumer="Gen3R (train_dit.sh, train_adapter.sh, infer.py)",
     description="frames, cameras, depth and captions under Gen3R's ten dataset names, with its index files",
     fields=("frames", "cameras", "captions", "depth"),
+    required=("frames", "cameras", "captions"),
     write=write,
     examine=gen3r_examination.examine,
     options={

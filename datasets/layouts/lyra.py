@@ -52,6 +52,7 @@ LYRA_TRAJECTORIES = ("left", "right", "up", "zoom_out", "zoom_in", "clockwise")
 REVERSED = "_reversed"
 """Ends the name of the trajectory that another one becomes with its camera running from far to near."""
 
+_TOKENIZER = "Cosmos-Tokenize1-CV8x8x8"
 _REQUIRED = ("rgb", "pose", "intrinsics")
 _SIZE = (121, 704, 1280)
 _HELD_BACK_ENTRIES = 16
@@ -99,6 +100,7 @@ def _write(
     directory: ReleaseDirectory, scenes: Sequence[ReleaseScene], request: ReleaseRequest, variant: _Variant
 ) -> LayoutSummary:
     fields = _fields(request, variant)
+    _require_still(scenes, variant)
     views = _views(scenes, variant)
     require_distinct_keys([scene.scene_id for scene in scenes], variant.name)
     space = _latent_space(scenes, variant) if "latent" in fields else None
@@ -121,7 +123,17 @@ def _write(
     directory.path(REGISTRY_ENTRY).write_text(text, encoding="utf-8")
     counts = {"scenes": len(scenes), "clips": len(scenes) * len(views), "views": len(views)}
     counts |= {f"scenes in {home}": len(members) for home, members in homes.items()}
-    return LayoutSummary(counts, notes=_notes(scenes, views, homes, fields, entries, request))
+    notes = _notes(scenes, views, homes, fields, entries, request)
+    return LayoutSummary(counts, notes=notes, stand_ins=_stand_ins(space))
+
+
+def _require_still(scenes: Sequence[ReleaseScene], variant: _Variant) -> None:
+    moving = [scene.scene_id for scene in scenes if scene.moving]
+    if moving and not variant.dynamic:
+        raise variant.error(
+            f"objects move in {', '.join(moving[:5])}",
+            "Publish them as lyra_dynamic: the static set draws its targets from all times of a clip.",
+        )
 
 
 # --- what is written ------------------------------------------------------------------------------------------------
@@ -289,6 +301,13 @@ def _registry_entry(home: str, request: ReleaseRequest, variant: _Variant, laten
     )
 
 
+def _stand_ins(space: LatentSpace | None) -> dict[str, str]:
+    """Latents of another codec than Lyra's own load, and mean nothing to weights that were trained on Lyra's."""
+    if space is None or _TOKENIZER in space.id:
+        return {}
+    return {f"latents of {space.id}": "latents of Cosmos-Tokenize1-CV8x8x8-720p, which Lyra's encoder gives"}
+
+
 def _notes(
     scenes: Sequence[ReleaseScene],
     views: Sequence[str],
@@ -311,9 +330,9 @@ def _notes(
     if "depth" not in fields:
         notes.append("no depth: every training stage asks for it unless use_depth is false; sample.py does not")
     count = len(homes[DATASET]) * len(views)
-    if count <= _HELD_BACK_ENTRIES:
+    if count - _HELD_BACK_ENTRIES < len(homes[DATASET]):
         notes.append(
-            f"{count} entries: Lyra holds back the last {_HELD_BACK_ENTRIES}, which leaves none; set "
+            f"{count} entries: Lyra holds back the last {_HELD_BACK_ENTRIES}, which leaves none of some scenes; set "
             "subsample_data_train_val to false"
         )
     odd = sorted({_size(clip) for scene in scenes for clip in scene.clips.values()} - {_SIZE})

@@ -39,7 +39,7 @@ from .midi_cameras import (
     view_poses,
 )
 from .midi_examination import EMPTY_DEPTH, MINIMUM_POINTS, RENDER, SCENE, SURFACE, examine
-from .object_scenes import TEST, largest_objects, scenes_with_objects
+from .object_scenes import is_held_out, largest_objects, scenes_with_objects
 from .release import (
     Layout,
     LayoutSummary,
@@ -62,6 +62,7 @@ _PROBE_SIZE = 64
 _FREE_SIGHT = 0.99
 _LOSSY_QUALITY = 95
 _TEST_ROOMS_EXPECTED = 1000
+_DROPPED_WORDS = ("_controlnet", "_inpaint")
 _NAMESPACE = uuid.NAMESPACE_URL
 
 
@@ -102,12 +103,25 @@ class _Lists:
     plain: int = 0
 
 
+def _check_destination(request: ReleaseRequest) -> None:
+    # The loader takes these words out of the whole path of an id map.
+    found = [word for word in _DROPPED_WORDS if word in str(request.destination)]
+    if found:
+        raise InputError(
+            f'the path holds "{found[0]}", which MIDI\'s loader takes out of it',
+            where=str(request.destination),
+            remedy="Choose a path without that word: the id maps are not found otherwise.",
+        )
+
+
 def write(directory: ReleaseDirectory, scenes: Sequence[ReleaseScene], request: ReleaseRequest) -> LayoutSummary:
     """Write the data set; scenes without objects are left out, test rooms stand last.
 
     Raises:
-        InputError: no scene has objects, or the option `size` is not a picture's side.
+        InputError: no scene has objects, the option `size` is not a picture's side, or the loader would look for the
+            destination elsewhere.
     """
+    _check_destination(request)
     size = _size(request)
     if not request.wants("training"):
         raise InputError(
@@ -121,7 +135,7 @@ def write(directory: ReleaseDirectory, scenes: Sequence[ReleaseScene], request: 
         stems, plain = _write_room(directory, scene, loaded, (room, size), request)
         lists.rooms.append(room)
         lists.furniture.append(stems)
-        lists.test += scene.split == TEST
+        lists.test += is_held_out(scene)
         lists.objects += len(stems)
         lists.plain += plain
     _write_lists(directory, lists)

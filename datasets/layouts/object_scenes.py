@@ -10,14 +10,20 @@ from .release import ReleaseObject, ReleaseObjects, ReleaseScene
 TEST = "test"
 
 
+def is_held_out(scene: ReleaseScene) -> bool:
+    """Whether the scene belongs to the test part: these layouts have no third part, and validation scenes are trained
+    on."""
+    return scene.split == TEST
+
+
 def scenes_with_objects(scenes: Sequence[ReleaseScene]) -> Iterator[tuple[ReleaseScene, ReleaseObjects]]:
-    """The scenes whose views see objects, training and validation scenes before test scenes, one at a time.
+    """The scenes whose views see objects, training scenes before those that are held out, one at a time.
 
     Raises:
         InputError: no scene has any, or two scenes have the same number.
     """
     numbers: dict[str, str] = {}
-    for scene in sorted(scenes, key=lambda item: item.split == TEST):
+    for scene in sorted(scenes, key=is_held_out):
         loaded = scene.objects() if scene.objects is not None else None
         if loaded is None or not loaded.objects:
             continue

@@ -130,6 +130,13 @@ def _require_request(
     if fields is not None and not fields:
         raise InputError("no field is asked for", where=where, remedy=f"Name some of: {', '.join(layout.fields)}.")
     _require_known("field", fields or (), layout.fields, where)
+    left_out = [name for name in layout.required if fields is not None and name not in fields]
+    if left_out:
+        raise InputError(
+            f"the subset leaves out {', '.join(left_out)}",
+            where=where,
+            remedy=f"Add {'it' if len(left_out) == 1 else 'them'}: {layout.consumer} cannot do without.",
+        )
     _require_known("option", options, tuple(layout.options), where)
     if not scenes:
         raise InputError("there is no scene to publish", where=where, remedy="Choose at least one finished scene.")

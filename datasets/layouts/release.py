@@ -184,6 +184,7 @@ class ReleaseScene:
         latent_space: of the clips' latents; None where a release has no clips.
         clips: by trajectory, in the profile's order.
         objects: loads the conditioning view and its objects; None where none were made.
+        moving: whether objects move while the clips run.
     """
 
     scene_id: str
@@ -198,6 +199,7 @@ class ReleaseScene:
     latent_space: LatentSpace | None
     clips: Mapping[str, ReleaseClip]
     objects: Callable[[], ReleaseObjects] | None = None
+    moving: bool = False
 
 
 class ReleaseDirectory:
@@ -306,6 +308,7 @@ class Layout:
         fields: names of its fields, for subsets.
         options: what `ReleaseRequest.options` may hold, with a description each.
         needs: whether it is made from the clips of scenes, or from the objects that their first views see.
+        required: fields that its consumer cannot do without; a subset that leaves one out is refused.
     """
 
     name: str
@@ -316,3 +319,4 @@ class Layout:
     examine: Examine
     options: Mapping[str, str] = field(default_factory=dict)
     needs: Literal["clips", "objects"] = "clips"
+    required: tuple[str, ...] = ()

@@ -35,7 +35,7 @@ from ..object_table import (
 )
 from ..triangle_meshes import ObjMesh, canonical_vertices, occupied_cells, read_obj
 from . import scenegen_files as files
-from .object_scenes import TEST, largest_objects, scenes_with_objects
+from .object_scenes import TEST, is_held_out, largest_objects, scenes_with_objects
 from .release import (
     Layout,
     LayoutSummary,
@@ -119,7 +119,7 @@ def write(directory: ReleaseDirectory, scenes: Sequence[ReleaseScene], request: 
 
 
 def _write_scene(release: _Release, scene: ReleaseScene, loaded: ReleaseObjects) -> None:
-    part = TEST if scene.split == TEST else "train"
+    part = TEST if is_held_out(scene) else "train"
     where = f"scene {scene.scene_id}"
     height, width = loaded.picture.shape[:2]
     angle = files.field_of_view(loaded.intrinsics, height, width, where)
@@ -372,6 +372,9 @@ def _notes(release: _Release) -> tuple[str, ...]:
     if train.rows:
         notes.append("Scenes by number of objects: " + ", ".join(f"{n}: {sizes[n]}" for n in sorted(sizes)) + ".")
         notes += [f"SceneGen: {problem}." for problem in scenegen_problems(_table(train.rows))]
+        notes.append(
+            "Do not train on this root together with one of another collection: the ids of both begin at 1000001."
+        )
         notes.append("On 8 GPUs each scene size needs at least 64 cases (scenes × objects) to give a batch.")
     if not sizes[SNAPSHOT_OBJECTS]:
         notes.append(

@@ -229,6 +229,7 @@ LAYOUT = Layout(
     consumer="ViPE (vipe visualize, vipe.utils.io)",
     description="video, poses, intrinsics and half-float depth as ViPE's artifact directory",
     fields=("rgb", "cameras", "depth"),
+    required=("rgb", "cameras"),
     write=write,
     examine=examine,
 )
