@@ -308,6 +308,25 @@ def test_scenes_that_cannot_make_the_layout_are_refused(
         _publish(tmp_path / "release", scenes, layout)
 
 
+def test_moving_scenes_are_refused_as_static_ones(tmp_path: Path) -> None:
+    moving = replace(make_scene("scene-a"), moving=True)
+    with pytest.raises(InputError, match=r"objects move in scene-a.*lyra_dynamic"):
+        _publish(tmp_path / "static", [moving])
+    _publish(tmp_path / "dynamic", [replace(_moving_scene("scene-a"), moving=True)], DYNAMIC)
+
+
+def test_latents_of_another_codec_are_declared(tmp_path: Path) -> None:
+    scene = make_scene("scene-a")
+    assert scene.latent_space is not None
+    cosmos = replace(scene.latent_space, id="nvidia/Cosmos-Tokenize1-CV8x8x8-720p")
+    for space, expected in ((scene.latent_space, [f"latents of {scene.latent_space.id}"]), (cosmos, [])):
+        root = tmp_path / str(len(expected))
+        written = STATIC.write(
+            ReleaseDirectory(root), [replace(scene, latent_space=space)], ReleaseRequest(destination=root)
+        )
+        assert list(written.stand_ins) == expected
+
+
 def test_a_subset_without_pictures_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="rgb"):
         _publish(tmp_path / "release", [make_scene("a")], fields=frozenset({"depth", "pose", "intrinsics"}))

@@ -224,6 +224,13 @@ def digests(root: Path) -> dict[str, str]:
     return {file.relative_to(root).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
+def test_a_path_that_the_loader_would_change_is_refused(tmp_path: Path) -> None:
+    root = tmp_path / "set_inpaint"
+    with pytest.raises(InputError, match='the path holds "_inpaint"'):
+        midi.write(ReleaseDirectory(root), [object_scenes()[1]], request(root))
+    assert not root.exists()
+
+
 def test_what_cannot_be_published_is_refused(tmp_path: Path) -> None:
     scene = object_scenes()[1]
     with pytest.raises(InputError, match="side of 32 to 4096"):

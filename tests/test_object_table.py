@@ -234,3 +234,5 @@ def test_a_root_with_a_dot_is_refused() -> None:
     for root in ("./data", "/data/v1.0"):
         with pytest.raises(InputError, match="without dots"):
             object_table.require_scenegen_root(root)
+    with pytest.raises(InputError, match="takes it for two roots"):
+        object_table.require_scenegen_root("/data/a,b")

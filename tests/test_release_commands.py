@@ -97,6 +97,7 @@ def test_repair_needs_the_profile_of_the_release(
         (("tum", "--option", "speed"), '"speed" is no setting'),
         (("tum", "--option", "speed=9"), "speed"),
         (("tum", "--field", "smell"), "smell"),
+        (("vipe", "--field", "depth"), "the subset leaves out rgb, cameras"),
     ],
 )
 def test_wrong_words_are_answered_before_anything_is_written(
