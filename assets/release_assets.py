@@ -48,7 +48,7 @@ def _release_asset(layout: Layout) -> dg.AssetsDefinition:
     @dg.asset(
         key=_key(layout),
         deps=[TRAINING_INDEX if layout.needs == "clips" else SCENEGEN_TABLE],
-        description=f"{layout.description} Read by {layout.consumer}.",
+        description=f"{layout.description[:1].upper()}{layout.description[1:].rstrip('.')}. Read by {layout.consumer}.",
         group_name=RELEASE_GROUP,
         owners=OWNERS,
         kinds={"dataset"},

@@ -91,7 +91,7 @@ def _of_libraries(tier: str, code: DepthCode) -> Iterator[Codec]:
         lambda data: _restored(_unffv1(data, gray), offset),
     )
     try:
-        import imagecodecs
+        import imagecodecs  # pyright: ignore[reportMissingImports]
     except ImportError:
         print("imagecodecs is not installed: no JPEG-LS")
     else:
