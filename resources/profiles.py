@@ -15,25 +15,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    GetJsonSchemaHandler,
-    PrivateAttr,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 
 from ..datasets.errors import ConfigError
 from ..ops.quality import QualityThresholds
 from .located_yaml import KeyPath, LocatedYaml, dotted, parse
+from .profile_sections import Device, EngineSettings, EveryPositive, Fraction, LocationText, Section, refusal
 from .quantities import UNITS_AS_TEXT, Angle, Length, Memory
 
 PROFILE_VARIABLE = "SCENELOOM_CONFIG"
@@ -43,56 +31,7 @@ DEFAULT_PROFILE = Path(__file__).resolve().parents[1] / "configs" / "demo.yaml"
 
 _TEMPORAL_STRIDE = 8
 _SIDE_MULTIPLE = 16
-_URL_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:")
 _TRAJECTORY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-
-
-def _refusal(found: str, remedy: str, below: KeyPath = ()) -> PydanticCustomError:
-    """A refusal of the value under validation, or of what lies `below` it."""
-    # The message goes in as a value: braces in it are the user's, not a template's.
-    return PydanticCustomError("refused", "{found}", {"found": found, "remedy": remedy, "below": below})
-
-
-def _absolute(location: str, info: ValidationInfo) -> str:
-    if not location.strip():
-        raise _refusal("an empty path", "Give a path or a URL.")
-    if _URL_SCHEME.match(location):
-        return location
-    folder = Path((info.context or {}).get("folder", "."))
-    return os.path.normpath(Path(folder, Path(location).expanduser()).absolute())
-
-
-LocationText = Annotated[str, AfterValidator(_absolute)]
-"""A URL, or a path made absolute against the profile's folder."""
-Texts = Annotated[tuple[str, ...], Field(strict=False)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Device = Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")]
-EveryPositive = Annotated[int, Field(ge=1)]
-
-
-class Section(BaseModel):
-    """A mapping in a profile: unknown keys are refused, values are not converted, the result does not change."""
-
-    model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
-
-
-class EngineSettings(Section):
-    """Settings of one stage's engine; the engine's name alone stands for its defaults."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _name_alone(cls, value: Any) -> Any:
-        return {"engine": value} if isinstance(value, str) else value
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        settings = handler.resolve_ref_schema(handler(schema))
-        mapping = dict(settings)
-        settings.clear()
-        settings["anyOf"] = [mapping, {"const": mapping["properties"]["engine"]["const"]}]
-        return settings
 
 
 class Split(Section):
@@ -109,7 +48,7 @@ class Split(Section):
     def _whole(self) -> Self:
         total = self.train + self.validation + self.test
         if abs(total - 1) > 1e-9:
-            raise _refusal(f"train, validation and test add up to {total:.6g}", "Make the three fractions add up to 1.")
+            raise refusal(f"train, validation and test add up to {total:.6g}", "Make the three fractions add up to 1.")
         return self
 
 
@@ -169,7 +108,7 @@ class Frames(Section):
         extra = (count - 1) % _TEMPORAL_STRIDE
         if extra:
             below, above = count - extra, count - extra + _TEMPORAL_STRIDE
-            raise _refusal(f"{count} frames, not 8k + 1", f"The nearest possible counts are {below} and {above}.")
+            raise refusal(f"{count} frames, not 8k + 1", f"The nearest possible counts are {below} and {above}.")
         return count
 
     @field_validator("height", "width")
@@ -178,7 +117,7 @@ class Frames(Section):
         if side % _SIDE_MULTIPLE:
             below = side - side % _SIDE_MULTIPLE
             remedy = f"The nearest possible sides are {below} and {below + _SIDE_MULTIPLE}."
-            raise _refusal(f"{side} pixels, not a multiple of {_SIDE_MULTIPLE}", remedy)
+            raise refusal(f"{side} pixels, not a multiple of {_SIDE_MULTIPLE}", remedy)
         return side
 
 
@@ -235,9 +174,9 @@ class Trajectories(Section):
     def _names_of_files(cls, files: dict[str, CameraFile]) -> dict[str, CameraFile]:
         for name in files:
             if not _TRAJECTORY_NAME.fullmatch(name):
-                raise _refusal(f'"{name}" cannot name a trajectory', "Use small letters, digits, - and _.", (name,))
+                raise refusal(f'"{name}" cannot name a trajectory', "Use small letters, digits, - and _.", (name,))
             if name in _built_in_trajectories():
-                raise _refusal(f'"{name}" is a built-in trajectory', "Give the camera file another name.", (name,))
+                raise refusal(f'"{name}" is a built-in trajectory', "Give the camera file another name.", (name,))
         return files
 
     @model_validator(mode="after")
@@ -246,13 +185,13 @@ class Trajectories(Section):
         for index, name in enumerate(self.names):
             if name not in known:
                 remedy = _nearest(name, known, "trajectories")
-                raise _refusal(f'unknown trajectory "{name}"', remedy, ("names", index))
+                raise refusal(f'unknown trajectory "{name}"', remedy, ("names", index))
             if name in self.names[:index]:
-                raise _refusal(f'the trajectory "{name}" is listed twice', "List it once.", ("names", index))
+                raise refusal(f'the trajectory "{name}" is listed twice', "List it once.", ("names", index))
         for name in self.files:
             if name not in self.names:
                 remedy = "Add its name to trajectories.names, or remove the file."
-                raise _refusal(f'the camera file "{name}" is not used', remedy, ("files", name))
+                raise refusal(f'the camera file "{name}" is not used', remedy, ("files", name))
         return self
 
 
@@ -339,9 +278,9 @@ class LatentCodecSettings(Section):
     def _one_source(self) -> Self:
         if (self.id is None) == (self.path is None):
             found = "neither id nor path is given" if self.id is None else "both id and path are given"
-            raise _refusal(found, "Give one of the two.")
+            raise refusal(found, "Give one of the two.")
         if self.revision is not None and self.id is None:
-            raise _refusal("a revision without an id", "A revision belongs to a hub id; remove it, or give the id.")
+            raise refusal("a revision without an id", "A revision belongs to a hub id; remove it, or give the id.")
         return self
 
     @property
