@@ -13,8 +13,10 @@ from ..datasets.catalog import SceneEntry
 from ..datasets.errors import ConfigError
 from ..datasets.tensors import C2W, INTRINSICS
 from ..ops.clearance import FittedPath, fit_path
+from ..ops.depth_surface import depth_surface
 from ..ops.object_motion import swept_scene
 from ..ops.raycast import RayCaster
+from ..ops.scene_model import SceneModel
 from ..ops.trajectories import (
     CameraPath,
     TrajectoryContext,
@@ -41,11 +43,12 @@ def cameras_name(trajectory: str) -> str:
 def make(context: StageContext) -> Made:
     """Write <trajectory>.npz (c2w, intrinsics, clearance) for every trajectory, and paths.json.
 
-    Where objects move, cameras keep clear of all places that these pass, at whatever time.
+    Where objects move, cameras keep clear of all places that these pass, at whatever time. Where the scaffold is depth
+    alone, they keep clear of the surface that the view shows; what it does not show counts as free.
     """
     profile = context.profile
     scaffold = scene_scaffold.read_scaffold(context.inputs)
-    caster = RayCaster(swept_scene(scaffold.geometry, scaffold.motions))
+    caster = RayCaster(_surfaces(scaffold))
     made = Made()
     summary: dict[str, Any] = {}
     for trajectory in profile.trajectories.names:
@@ -74,6 +77,13 @@ def make(context: StageContext) -> Made:
         "smallest_clearance": min(path["smallest_clearance"] for path in summary.values()),
     }
     return made
+
+
+def _surfaces(scaffold: Scaffold) -> SceneModel:
+    """What the cameras must not come near."""
+    if scaffold.geometry is None:
+        return depth_surface(scaffold.depth, scaffold.intrinsics, metric=scaffold.metric)
+    return swept_scene(scaffold.geometry, scaffold.motions)
 
 
 def _build(trajectory: str, scaffold: Scaffold, context: StageContext) -> CameraPath:

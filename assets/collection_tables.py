@@ -47,7 +47,7 @@ def write_scenegen_metadata(catalog: Catalog, pipeline: ScenePipeline) -> pa.Tab
     store = pipeline.store
     published = current_records(catalog, pipeline, scene_objects.NAME)
     rows = [row for _, record in published for row in _objects(store, record)]
-    numbers = number_scenes({row.scene_name for row in rows}, known_numbers(store))
+    numbers = number_scenes({row.scene_name for row in rows}, store.collection, known_numbers(store))
     table = object_table(rows, numbers)
     write_parquet(
         store.table_url(SCENE_NUMBERS),

@@ -10,7 +10,7 @@ import numpy as np
 from ..datasets.catalog import SceneEntry
 from ..datasets.tensors import INTRINSICS, RGB
 from ..ops import scene_geometry_file
-from ..resources.engines import EngineIdentity, Engines, View, identity_of
+from ..resources.engines import EngineIdentity, Engines, View, engine_identity, settings_in_key
 from ..resources.profiles import Profile
 from .observations import observe
 from .pictures_of_arrays import read_png, write_png, write_preview
@@ -50,11 +50,11 @@ def make(context: StageContext) -> Made:
     return made
 
 
-def read_view(inputs: StageInputs) -> View:
-    """The published view, with its geometry where there is one."""
+def read_view(inputs: StageInputs, *, with_geometry: bool = True) -> View:
+    """The published view, with its geometry where there is one and it is wanted."""
     camera = inputs.json(NAME, CAMERA)
     geometry = None
-    if GEOMETRY in inputs.names(NAME):
+    if with_geometry and GEOMETRY in inputs.names(NAME):
         geometry = scene_geometry_file.from_bytes(inputs.path(NAME, GEOMETRY).read_bytes())
     return View(read_png(inputs.path(NAME, PICTURE)), np.array(camera["intrinsics"]), geometry, camera["notes"])
 
@@ -67,14 +67,15 @@ def settings(profile: Profile, scene: SceneEntry) -> dict[str, Any]:
         "height": profile.frames.height,
         "width": profile.frames.width,
         "horizontal_field_of_view": profile.view.horizontal_field_of_view,
-        "engine": engine.model_dump(mode="json"),
+        "engine": settings_in_key(engine),
     }
 
 
 def engine(engines: Engines, scene: SceneEntry) -> EngineIdentity:
     """The view engine's identity; a picture brings its own licence."""
-    identity = identity_of(engines.view(scene).contract)
-    return dataclasses.replace(identity, licence=scene.licence or identity.licence)
+    identity = engine_identity(engines.view(scene))
+    licences = dict.fromkeys([identity.licence, scene.licence] if identity.weights else [scene.licence])
+    return dataclasses.replace(identity, licence=" AND ".join(filter(None, licences)) or identity.licence)
 
 
 STAGE = Stage(
@@ -82,11 +83,17 @@ STAGE = Stage(
     inputs=(),
     code_version="1",
     description="The picture at the clips' size that a scene is seen by first: rendered from a procedural scene that "
-    "the prompt describes, or the collection's own picture, resized and cropped at its centre.",
+    "the prompt describes, or painted from it by a generator; or the collection's own picture, resized and cropped at "
+    "its centre, or with what may lie beyond its borders painted around it.",
     kinds=frozenset({"png"}),
     make=make,
     settings=settings,
     engine=engine,
-    sources=("resources/embedded_engines.py:ProceduralView", "resources/embedded_engines.py:PictureView"),
+    sources=(
+        "resources/embedded_engines.py:ProceduralView",
+        "resources/embedded_engines.py:PictureView",
+        "resources/flux_view.py:FluxView",
+        "resources/flux_fill_view.py:FluxFillView",
+    ),
     checks={"rgb": "RGB is uint8 sRGB at the profile's size.", "intrinsics": "Intrinsics are finite, in pixels."},
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,11 +19,19 @@ from ..datasets.tensors import (
     FLOAT16_RELATIVE_ERROR,
     OBJECT_POSES,
 )
+from ..datasets.video import iter_video
 from ..ops.alignment import Similarity, align_cameras, relative_pose_error
 from ..ops.contact_sheet import contact_sheet
-from ..resources.engines import ClipGeometry, EngineIdentity, Engines, MovingObjects, identity_of
+from ..resources.engines import (
+    ClipGeometry,
+    EngineIdentity,
+    Engines,
+    MovingObjects,
+    engine_identity,
+    settings_in_key,
+)
 from ..resources.profiles import Profile
-from . import camera_paths, scene_scaffold
+from . import camera_paths, conditioning_view, scene_scaffold, video_latents
 from .event_metadata import PREVIEW_NAME
 from .observations import observe
 from .pictures_of_arrays import PREVIEW_FRAMES, depth_picture, spread
@@ -59,7 +69,10 @@ def make(context: StageContext) -> Made:
     depth and commanded cameras share one unit.
     """
     frames = context.profile.frames
-    scene = context.engines.depth_and_poses().open_scene(scene_scaffold.read_scaffold(context.inputs))
+    scene = context.engines.depth_and_poses().open_scene(
+        scene_scaffold.read_scaffold(context.inputs),
+        conditioning_view.read_view(context.inputs, with_geometry=False),
+    )
     made = Made()
     summary: dict[str, Any] = {}
     shown: dict[str, list[NDArray[np.uint8]]] = {}
@@ -67,7 +80,7 @@ def make(context: StageContext) -> Made:
         cameras = camera_paths.read_cameras(context.inputs, trajectory, height=frames.height, width=frames.width)
         commanded = np.stack([camera.c2w for camera in cameras])
         intrinsics = np.stack([camera.intrinsics for camera in cameras])
-        found = scene.estimate(cameras)
+        found = scene.estimate(cameras, functools.partial(_frames, context.inputs, trajectory))
         similarity = align_cameras(found.c2w, commanded)
         depth = _scaled_depth(found.depth, similarity.scale, (frames.count, frames.height, frames.width))
         aligned = similarity.apply(found.c2w)
@@ -85,6 +98,8 @@ def make(context: StageContext) -> Made:
             **_agreement(found, similarity, aligned, commanded, intrinsics),
             "depth_valid_fraction": float(np.mean([(frame > 0).mean() for frame in depth])),
         }
+        if found.notes:
+            summary[trajectory]["estimation"] = dict(found.notes)
         if found.moving is not None:
             summary[trajectory] |= _write_moving_objects(context, made, trajectory, found.moving)
         shown[trajectory] = [_grey(depth[index]) for index in spread(frames.count, PREVIEW_FRAMES)]
@@ -97,6 +112,10 @@ def make(context: StageContext) -> Made:
         "depth_valid_fraction": min(clip["depth_valid_fraction"] for clip in summary.values()),
     }
     return made
+
+
+def _frames(inputs: StageInputs, trajectory: str) -> Iterator[NDArray[np.uint8]]:
+    return iter_video(inputs.path(video_latents.NAME, video_latents.video_name(trajectory)))
 
 
 def _write_moving_objects(context: StageContext, made: Made, trajectory: str, moving: MovingObjects) -> dict[str, Any]:
@@ -198,26 +217,27 @@ def settings(profile: Profile, scene: SceneEntry) -> dict[str, Any]:
     return {
         "frames": profile.frames.model_dump(mode="json", exclude={"frames_per_second"}),
         "trajectories": list(profile.trajectories.names),
-        "engine": profile.engines.depth_and_poses.model_dump(mode="json"),
+        "engine": settings_in_key(profile.engines.depth_and_poses),
     }
 
 
 def engine(engines: Engines, scene: SceneEntry) -> EngineIdentity:
     """The depth and poses engine's identity."""
-    return identity_of(engines.depth_and_poses().contract)
+    return engine_identity(engines.depth_and_poses())
 
 
 STAGE = Stage(
     name=NAME,
-    inputs=(scene_scaffold.NAME, camera_paths.NAME, "conditioning_view", "video_latents"),
+    inputs=(scene_scaffold.NAME, camera_paths.NAME, conditioning_view.NAME, video_latents.NAME),
     code_version="1",
     description="Z-depth of every frame and the cameras: commanded and estimated, the similarity that aligns them and "
-    "what is left over. On the embedded tier both are the truth.",
+    "what is left over. Of rendered clips both are the truth; of generated ones depth is estimated frame by frame, and "
+    "the cameras are the commanded ones.",
     kinds=frozenset({"numpy"}),
     make=make,
     settings=settings,
     engine=engine,
-    sources=("resources/embedded_engines.py:GroundTruthDepthAndPoses",),
+    sources=("resources/embedded_engines.py:GroundTruthDepthAndPoses", "resources/frame_depth.py:FrameDepth"),
     checks={
         "depth": "Depth is finite float16 z-depth, 0 where invalid.",
         "c2w": "Commanded poses are rigid, in OpenCV axes.",

@@ -6,12 +6,13 @@ import dagster as dg
 from pydantic import Field
 
 from ..datasets.layouts.manifest import ReleaseManifest, manifest_path
-from ..datasets.layouts.publishing import examine, publish
+from ..datasets.layouts.publishing import examine
 from ..datasets.layouts.registry import LAYOUTS
 from ..datasets.layouts.release import Layout
 from .collection_tables import SCENEGEN_TABLE, TRAINING_INDEX
 from .event_metadata import plain_failures
-from .release_scenes import Selection, default_destination, release_scenes
+from .release_publication import Publication, publish_release
+from .release_scenes import Selection, default_destination
 from .scene_assets import OWNERS, RUNTIME_RESOURCE
 from .scene_runtime import SceneRuntime
 
@@ -27,6 +28,9 @@ class ReleaseConfig(dg.Config):
     scenes: list[str] = Field(default=[], description="Ids of scenes; empty for all that are finished.")
     fields: list[str] = Field(default=[], description="Fields of the layout; empty for all.")
     options: dict[str, str] = Field(default={}, description="Further settings of the layout.")
+    caption_file: str = Field(
+        default="", description="CSV with the columns scene_id and caption, in place of the scenes' prompts."
+    )
     commercial: bool = Field(default=False, description="Refuse scenes that may not be used commercially.")
 
 
@@ -57,20 +61,22 @@ def _release_asset(layout: Layout) -> dg.AssetsDefinition:
     def release(context: dg.AssetExecutionContext, config: ReleaseConfig) -> dg.MaterializeResult:
         runtime: SceneRuntime = getattr(context.resources, RUNTIME_RESOURCE)
         with plain_failures():
-            destination = Path(config.out).absolute() if config.out else default_destination(runtime, layout.name)
-            selection = Selection(tuple(config.splits), tuple(config.scenes))
-            manifest = publish(
-                layout,
-                release_scenes(runtime, layout.needs, selection),
-                destination,
-                collection=runtime.profile.collection.name,
-                fields=frozenset(config.fields) if config.fields else None,
-                options=config.options,
-                commercial=config.commercial,
-            )
+            manifest, destination = publish_release(runtime, _asked(layout, config))
         return dg.MaterializeResult(metadata=_metadata(manifest, destination))
 
     return release
+
+
+def _asked(layout: Layout, config: ReleaseConfig) -> Publication:
+    return Publication(
+        layout,
+        out=Path(config.out) if config.out else None,
+        selection=Selection(tuple(config.splits), tuple(config.scenes)),
+        fields=frozenset(config.fields) if config.fields else None,
+        options=config.options,
+        caption_file=Path(config.caption_file) if config.caption_file else None,
+        commercial=config.commercial,
+    )
 
 
 def _metadata(manifest: ReleaseManifest, destination: Path) -> dict[str, dg.MetadataValue]:

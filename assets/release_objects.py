@@ -123,7 +123,14 @@ def _renderer(inputs: StageInputs) -> Render:
 
     @functools.cache
     def scene() -> SceneModel:
-        return scene_scaffold.read_scaffold(inputs).geometry
+        geometry = scene_scaffold.read_scaffold(inputs).geometry
+        if geometry is None:
+            raise InputError(
+                "the scene has depth but no geometry, so it cannot be seen from other cameras",
+                where=f"scene {inputs.records[NAME].scene}",
+                remedy="Make it with engines that give geometry (ground_truth, tour_into_picture), or leave it out.",
+            )
+        return geometry
 
     @functools.cache
     def caster(objects_only: bool) -> RayCaster:

@@ -7,12 +7,12 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ..datasets.catalog import SceneEntry
 from ..datasets.errors import InputError
 from ..datasets.latent_spaces import LatentSpace
-from ..datasets.layouts.release import ReleaseClip, ReleaseObjects, ReleaseScene
+from ..datasets.layouts.release import Needs, ReleaseClip, ReleaseObjects, ReleaseScene
 from ..datasets.layouts.shard_clips import ShardClip
 from ..datasets.object_table import SCENEGEN_METADATA
 from ..datasets.parquet import read_parquet
@@ -27,7 +27,6 @@ from .scene_runtime import SceneRuntime
 from .stage import StageInputs
 from .stages import STAGES
 
-Needs = Literal["clips", "objects"]
 _SOURCE_STAGE: dict[Needs, str] = {"clips": gaussian_shards.NAME, "objects": scene_objects.NAME}
 
 
@@ -172,6 +171,7 @@ def _clips(scene_id: str, record: Record, inputs: StageInputs) -> dict[str, Rele
     return {
         clip["trajectory"]: ShardClip(
             shard=shard,
+            **_video(inputs, clip["trajectory"]),
             scene_id=scene_id,
             trajectory=clip["trajectory"],
             frames=clip["frames"],
@@ -182,6 +182,13 @@ def _clips(scene_id: str, record: Record, inputs: StageInputs) -> dict[str, Rele
         )
         for clip in record.metadata["clips"]
     }
+
+
+def _video(inputs: StageInputs, trajectory: str) -> dict[str, str]:
+    """Where a clip's video was published, and its checksum."""
+    name = video_latents.video_name(trajectory)
+    files = {file.path: file.sha256 for file in inputs.records[video_latents.NAME].files}
+    return {"video": inputs.url(video_latents.NAME, name), "video_sha256": files[name]}
 
 
 def default_destination(runtime: SceneRuntime, layout: str) -> Path:

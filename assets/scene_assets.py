@@ -13,6 +13,7 @@ import dagster as dg
 
 from ..datasets.catalog import SceneEntry
 from ..resources.failures import RULES, Reason
+from ..resources.machine_checks import require_engines
 from ..resources.records import Attempt
 from .contract_checks import BatchObservations, contract_check_specs
 from .event_metadata import plain_failures, stage_metadata
@@ -104,7 +105,11 @@ class BatchLog:
     def follow(
         self, runtime: SceneRuntime, pipeline: ScenePipeline, scenes: Sequence[SceneEntry], selected: Sequence[str]
     ) -> None:
-        """Run the selected stages of the scenes and log each stage as it ends."""
+        """Run the selected stages of the scenes and log each stage as it ends.
+
+        Raises EngineError before the first scene when an engine of the profile cannot run on this machine.
+        """
+        require_engines(runtime.profile)
 
         def run_scene(scene: SceneEntry, report: Report) -> bool:
             return pipeline.run_scene(scene, selected, report)

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets.catalog import SceneEntry
 from ..datasets.tensors import INSTANCE_MASK
+from ..ops.object_boxes import estimated_boxes
 from ..ops.object_export import to_glb, to_obj
 from ..ops.object_poses import VisibleObject, check_reprojection, pixels_of_object_alone, visible_objects
 from ..ops.raycast import RayCaster
 from ..ops.scene_model import SceneModel
-from ..resources.engines import EngineIdentity, Engines
+from ..resources.engines import EngineIdentity, Engines, Scaffold, engine_identity, settings_in_key
 from ..resources.failures import Reason, StageFailed
 from ..resources.profiles import Profile
-from . import scene_scaffold
+from . import conditioning_view, scene_scaffold
 from .observations import observe
 from .pictures_of_arrays import write_png, write_preview
 from .stage import Made, Stage, StageContext, StageInputs
+
+if TYPE_CHECKING:
+    from ..resources.object_masks import ObjectMasks
 
 NAME = "scene_objects"
 OBJECTS = "objects.json"
@@ -33,27 +37,86 @@ MINIMUM_MASK_INSIDE = 0.999
 
 
 def make(context: StageContext) -> Made:
-    """Write objects.json, instance_ids.png, and for every object its GLB, OBJ with textures, and mask."""
+    """Write objects.json and instance_ids.png.
+
+    Of the scene's own geometry also, for every object, its GLB, OBJ with textures, and mask. Objects that an engine
+    finds in the view have a mask each, and boxes and poses that are estimated from depth: they are listed under
+    `estimated_objects`, apart from those whose shape is known. Where only depth is known of the scene and no engine is
+    chosen, nothing is listed, and `reason` says why.
+    """
     scaffold = scene_scaffold.read_scaffold(context.inputs)
-    scene = scaffold.geometry
+    finder = context.engines.scene_objects()
+    if finder is not None:
+        view = conditioning_view.read_view(context.inputs, with_geometry=False)
+        return _write_masked(context, scaffold, finder.find_objects(view, minimum_pixels=_minimum_pixels(context)))
+    if scaffold.geometry is None:
+        return _write_unknown(context, scaffold)
+    return _write_known(context, scaffold, scaffold.geometry)
+
+
+def _minimum_pixels(context: StageContext) -> int:
+    return context.profile.objects.minimum_visible_pixels
+
+
+def _write_known(context: StageContext, scaffold: Scaffold, scene: SceneModel) -> Made:
+    """The objects of the scene's geometry that the view sees."""
     height, width = scaffold.depth.shape
     seen = RayCaster(scene).geometry(np.eye(4), scaffold.intrinsics, height, width)
-    limits = context.profile.objects
     found = visible_objects(
         scene,
         seen.instance_ids,
         lambda instance: pixels_of_object_alone(scene, instance),
-        minimum_visible_pixels=limits.minimum_visible_pixels,
-        minimum_visibility=limits.minimum_visibility,
+        minimum_visible_pixels=_minimum_pixels(context),
+        minimum_visibility=context.profile.objects.minimum_visibility,
     )
     made = Made(metadata={"objects": [item.instance.name for item in found]})
-    observe(made, INSTANCE_MASK, "view", seen.instance_ids[None], T=1, H=height, W=width)
-    write_png(context.scratch / MASKS, seen.instance_ids)
+    _write_masks(context, made, seen.instance_ids)
     rows = [_write_object(context.scratch, scene, item, scaffold.intrinsics) for item in found]
     context.write_json(OBJECTS, {"metric": scaffold.metric, "estimated": False, "objects": rows})
     made.metrics |= {"objects": len(found), "objects_in_scene": len(scene.instances)}
-    write_preview(context.scratch, instance_colours(seen.instance_ids))
     return made
+
+
+def _write_masked(context: StageContext, scaffold: Scaffold, found: ObjectMasks) -> Made:
+    """The objects that an engine found, with boxes and poses from the depth behind their masks."""
+    made = Made(metadata={"objects": [item.label for item in found.objects], "engine": found.notes})
+    _write_masks(context, made, found.instance_ids)
+    boxes = {
+        box.instance_id: box.record()
+        for box in estimated_boxes(found.instance_ids, scaffold.depth, scaffold.intrinsics)
+    }
+    rows = []
+    for item in found.objects:
+        mask = f"object_{item.instance_id:03d}_mask.png"
+        write_png(context.scratch / mask, (found.instance_ids == item.instance_id).astype(np.uint8) * 255)
+        row = {"instance_id": item.instance_id, "label": item.label, "score": item.score, "mask": mask}
+        pixels = {"estimated": True, "box": list(item.box), "visible_pixels": item.pixels}
+        rows.append({**row, **boxes.get(item.instance_id, pixels)})
+    context.write_json(
+        OBJECTS,
+        {"metric": scaffold.metric, "estimated": True, "objects": [], "estimated_objects": rows},
+    )
+    made.metrics |= {"objects": 0, "estimated_objects": len(rows), "objects_with_boxes": len(boxes)}
+    return made
+
+
+def _write_unknown(context: StageContext, scaffold: Scaffold) -> Made:
+    """No objects: of the scene only the view's depth is known, and no engine looks for objects in pictures."""
+    why = (
+        "the scaffold has depth but no geometry, and engines.scene_objects names no engine that finds objects in views"
+    )
+    made = Made(metadata={"objects": [], "reason": why})
+    _write_masks(context, made, np.zeros(scaffold.depth.shape, np.uint16))
+    context.write_json(OBJECTS, {"metric": scaffold.metric, "estimated": True, "objects": [], "reason": why})
+    made.metrics |= {"objects": 0}
+    return made
+
+
+def _write_masks(context: StageContext, made: Made, instance_ids: NDArray[np.uint16]) -> None:
+    height, width = instance_ids.shape
+    observe(made, INSTANCE_MASK, "view", instance_ids[None], T=1, H=height, W=width)
+    write_png(context.scratch / MASKS, instance_ids)
+    write_preview(context.scratch, instance_colours(instance_ids))
 
 
 def _write_object(
@@ -105,24 +168,29 @@ def read_objects(inputs: StageInputs) -> dict[str, Any]:
 
 
 def settings(profile: Profile, scene: SceneEntry) -> dict[str, Any]:
-    """Which objects are taken."""
-    return profile.objects.model_dump(mode="json")
+    """Which objects are taken, and the settings of an engine that finds them."""
+    limits = profile.objects.model_dump(mode="json")
+    chosen = profile.engines.scene_objects
+    return limits if chosen.engine == "ground_truth" else {**limits, "engine": settings_in_key(chosen)}
 
 
 def engine(engines: Engines, scene: SceneEntry) -> EngineIdentity:
-    """The scene's own geometry; no engine is chosen."""
-    return EngineIdentity("ground_truth", "Apache-2.0")
+    """The engine that finds objects; without one, the scene's own geometry."""
+    finder = engines.scene_objects()
+    return EngineIdentity("ground_truth", "Apache-2.0") if finder is None else engine_identity(finder)
 
 
 STAGE = Stage(
     name=NAME,
-    inputs=(scene_scaffold.NAME, "conditioning_view"),
+    inputs=(scene_scaffold.NAME, conditioning_view.NAME),
     code_version="1",
     description="Every object that the conditioning view sees: instance mask, textured GLB and OBJ, pose in the "
-    "camera's frame, size and visibility; each pose is checked by projecting the mesh onto the mask.",
+    "camera's frame, size and visibility; each pose is checked by projecting the mesh onto the mask. Objects that an "
+    "engine finds in a picture have masks, and boxes and poses estimated from depth.",
     kinds=frozenset({"glb", "png"}),
     make=make,
     settings=settings,
     engine=engine,
+    sources=("resources/object_masks.py:Sam2Masks", "resources/object_masks.py:Sam3Masks"),
     checks={"instance_mask": "Instance ids are uint16, 0 for the background, objects from 1."},
 )

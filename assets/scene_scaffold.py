@@ -9,7 +9,7 @@ import numpy as np
 from ..datasets.catalog import SceneEntry
 from ..datasets.tensors import EXACT_DEPTH, INTRINSICS
 from ..ops import object_motion, scene_geometry_file
-from ..resources.engines import EngineIdentity, Engines, Scaffold, identity_of
+from ..resources.engines import EngineIdentity, Engines, Scaffold, engine_identity, settings_in_key
 from ..resources.profiles import Profile
 from . import conditioning_view
 from .observations import observe
@@ -24,8 +24,8 @@ MOTION = "motion.npz"
 
 
 def make(context: StageContext) -> Made:
-    """Write depth.npz and scaffold.json; scene.npz where the engine made geometry that the view did not have; and
-    motion.npz where objects move."""
+    """Write depth.npz and scaffold.json; scene.npz where the engine made geometry that the view did not have (an engine
+    that finds depth only makes none); and motion.npz where objects move."""
     view = conditioning_view.read_view(context.inputs)
     scaffold = context.engines.scaffold(context.scene).build_scaffold(view, seed=context.seed)
     height, width = view.picture.shape[:2]
@@ -33,14 +33,15 @@ def make(context: StageContext) -> Made:
     observe(made, EXACT_DEPTH, "depth", scaffold.depth[None], T=1, H=height, W=width)
     observe(made, INTRINSICS, "camera", scaffold.intrinsics[None].astype(np.float32), T=1)
     np.savez_compressed(context.scratch / DEPTH_FILE, depth=scaffold.depth, intrinsics=scaffold.intrinsics)
-    if view.geometry is None:
+    geometry_stage = None if scaffold.geometry is None else NAME if view.geometry is None else conditioning_view.NAME
+    if scaffold.geometry is not None and geometry_stage == NAME:
         (context.scratch / GEOMETRY).write_bytes(scene_geometry_file.to_bytes(scaffold.geometry))
     centre = centre_depth(scaffold.depth)
     description = {
         "metric": scaffold.metric,
         "unit": "metre" if scaffold.metric else "arbitrary",
         "centre_depth": centre,
-        "geometry_stage": NAME if view.geometry is None else conditioning_view.NAME,
+        "geometry_stage": geometry_stage,
         "notes": dict(scaffold.notes),
     }
     if scaffold.motions:
@@ -51,9 +52,10 @@ def make(context: StageContext) -> Made:
     if _may_move(context.profile, context.scene):
         made.metrics["moving_objects"] = len(object_motion.moving_ids(scaffold.motions))
     context.write_json(DESCRIPTION, description)
+    valid = scaffold.depth[scaffold.depth > 0]
     made.metrics |= {
         "centre_depth": centre,
-        "median_depth": float(np.median(scaffold.depth)),
+        "median_depth": float(np.median(valid)) if valid.size else 0.0,
         "depth_coverage": float((scaffold.depth > 0).mean()),
     }
     write_preview(context.scratch, depth_picture(scaffold.depth))
@@ -74,11 +76,13 @@ def centre_depth(depth: np.ndarray) -> float:
 
 
 def read_scaffold(inputs: StageInputs) -> Scaffold:
-    """The published scaffold with its geometry, and with motions where objects move."""
+    """The published scaffold, with its geometry where there is any, and with motions where objects move."""
     description = inputs.json(NAME, DESCRIPTION)
     arrays = inputs.arrays(NAME, DEPTH_FILE)
     stage = description["geometry_stage"]
-    geometry = scene_geometry_file.from_bytes(inputs.path(stage, GEOMETRY).read_bytes())
+    geometry = None
+    if stage is not None:
+        geometry = scene_geometry_file.from_bytes(inputs.path(stage, GEOMETRY).read_bytes())
     records = description.get("motions", [])
     motions = object_motion.from_records(records, inputs.arrays(NAME, MOTION)["displacement"]) if records else ()
     return Scaffold(
@@ -95,27 +99,30 @@ def settings(profile: Profile, scene: SceneEntry) -> dict[str, Any]:
     """The engine's settings; the field of view for pictures, whose own is not known; motion where objects may move."""
     chosen = profile.engines.scene_scaffold
     if scene.kind == "prompt":
-        engine_settings = {"engine": chosen.prompt.model_dump(mode="json")}
+        engine_settings: dict[str, Any] = {"engine": settings_in_key(chosen.prompt)}
+        if chosen.prompt.engine != "ground_truth":
+            engine_settings["horizontal_field_of_view"] = profile.view.horizontal_field_of_view
         if not _may_move(profile, scene):
             return engine_settings
         return {**engine_settings, "motion": profile.motion.model_dump(mode="json"), "frames": profile.frames.count}
     return {
-        "engine": chosen.image.model_dump(mode="json"),
+        "engine": settings_in_key(chosen.image),
         "horizontal_field_of_view": profile.view.horizontal_field_of_view,
     }
 
 
 def engine(engines: Engines, scene: SceneEntry) -> EngineIdentity:
     """The scaffold engine's identity."""
-    return identity_of(engines.scaffold(scene).contract)
+    return engine_identity(engines.scaffold(scene))
 
 
 STAGE = Stage(
     name=NAME,
     inputs=(conditioning_view.NAME,),
     code_version="1",
-    description="Depth, intrinsics and the geometry that further views are rendered from: the procedural scene "
-    "itself, or a box of five textured planes behind a picture (Tour into the Picture).",
+    description="Depth and intrinsics behind the view, and the geometry that further views are rendered from: the "
+    "procedural scene itself, or a box of five textured planes behind a picture (Tour into the Picture). Depth that an "
+    "estimator finds in a picture comes without geometry.",
     kinds=frozenset({"numpy"}),
     make=make,
     settings=settings,
@@ -123,6 +130,8 @@ STAGE = Stage(
     sources=(
         "resources/embedded_engines.py:GroundTruthScaffold",
         "resources/embedded_engines.py:TourIntoPictureScaffold",
+        "resources/depth_scaffolds.py:DepthProScaffold",
+        "resources/depth_scaffolds.py:DepthAnythingScaffold",
     ),
     checks={
         "depth": "Depth is finite z-depth, 0 where invalid.",

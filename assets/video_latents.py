@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets.catalog import SceneEntry
+from ..datasets.latent_spaces import LatentSpace
+from ..datasets.picture_runs import PictureRunEncoder, save_runs
 from ..datasets.tensors import LATENTS, RGB
 from ..datasets.video import write_video
 from ..ops.contact_sheet import contact_sheet
-from ..resources.engines import EngineIdentity, Engines
-from ..resources.profiles import Profile
+from ..resources.engines import (
+    ClipGenerator,
+    EngineIdentity,
+    Engines,
+    GeneratedClip,
+    LatentCodec,
+    engine_identity,
+    settings_in_key,
+)
+from ..resources.profiles import LatentCodecSettings, Profile
 from ..resources.records import digest
-from . import camera_paths, scene_scaffold
+from . import camera_paths, conditioning_view, scene_scaffold
+from .clip_latents import ClipLatents, latents_of
+from .clip_writer import ClipWriter
 from .event_metadata import PREVIEW_NAME
 from .frame_stream import read_twice
 from .observations import observe
@@ -32,38 +44,64 @@ def video_name(trajectory: str) -> str:
     return f"{trajectory}.mp4"
 
 
+def pictures_name(trajectory: str) -> str:
+    """File name of a trajectory's frames as shards hold them: runs of H.264 with full chroma."""
+    return f"{trajectory}.pictures.npz"
+
+
 def latents_name(trajectory: str) -> str:
     """File name of a trajectory's latents."""
     return f"{trajectory}.latents.npz"
 
 
+def extra_latents_name(trajectory: str, space: str) -> str:
+    """File name of a trajectory's latents in one more latent space, by the profile's name for it."""
+    return f"{trajectory}.{space}.latents.npz"
+
+
+def extra_latent_space_name(space: str) -> str:
+    """File name of one more latent space's declaration."""
+    return f"latent_space.{space}.json"
+
+
 def make(context: StageContext) -> Made:
-    """Write <trajectory>.mp4 and <trajectory>.latents.npz for every trajectory, and latent_space.json."""
+    """Write <trajectory>.mp4, .pictures.npz and .latents.npz for every trajectory, and latent_space.json.
+
+    Where the profile asks for more latent spaces: also <trajectory>.<space>.latents.npz and latent_space.<space>.json.
+    A clip that was generated as a whole is written while the next one is being generated.
+    """
     profile = context.profile
     frames = profile.frames
-    codec = context.engines.latent_codec()
-    scene = context.engines.video().open_scene(scene_scaffold.read_scaffold(context.inputs))
+    codec, extra_codecs = context.engines.latent_codec(), context.engines.extra_latent_codecs()
+    scene = context.engines.video().open_scene(
+        scene_scaffold.read_scaffold(context.inputs),
+        conditioning_view.read_view(context.inputs, with_geometry=False),
+        context.scene.prompt or "",
+    )
     made = Made(metadata={"latent_space": codec.space.id})
     shown: dict[str, list[NDArray[np.uint8]]] = {}
-    shape = codec.space.latent_shape(frames.count, frames.height, frames.width)
-    for trajectory in profile.trajectories.names:
-        cameras = camera_paths.read_cameras(context.inputs, trajectory, height=frames.height, width=frames.width)
-        kept = shown[trajectory] = []
-        latents = read_twice(
-            _keep_some(scene.frames(cameras, seed=context.seed), kept, len(cameras)),
-            codec.encode,
-            functools.partial(
-                write_video,
-                context.scratch / video_name(trajectory),
-                fps=frames.frames_per_second,
-                crf=profile.video.constant_rate_factor,
-                group_of_pictures=profile.video.group_of_pictures,
-            ),
-        )
-        observe(made, RGB, trajectory, np.stack(kept), T=len(kept), H=frames.height, W=frames.width)
-        observe(made, LATENTS, trajectory, latents, **dict(zip(("C", "t", "h", "w"), shape, strict=True)))
-        np.savez(context.scratch / latents_name(trajectory), latents=latents)
+    with ClipWriter() as writer:
+        for trajectory in profile.trajectories.names:
+            cameras = camera_paths.read_cameras(context.inputs, trajectory, height=frames.height, width=frames.width)
+            kept = shown[trajectory] = []
+            if isinstance(scene, ClipGenerator):
+                clip = scene.generate(cameras, seed=context.seed)
+            elif extra_codecs or profile.engines.latent_codec.measure_drift:
+                rendered = np.stack(list(scene.frames(cameras, seed=context.seed)))
+                clip = GeneratedClip(rendered, None, None, {})
+            else:
+                _write_rendered(context, made, codec, trajectory, scene.frames(cameras, seed=context.seed), kept)
+                continue
+            spaces = {
+                name: latents_of(clip, each, measure_drift=profile.engines.latent_codec.measure_drift)
+                for name, each in {"": codec, **extra_codecs}.items()
+            }
+            writer.submit(functools.partial(_write_clip, context, made, trajectory, clip, spaces, kept))
     context.write_json(LATENT_SPACE, codec.space.to_json())
+    for name, each in extra_codecs.items():
+        context.write_json(extra_latent_space_name(name), each.space.to_json())
+    if extra_codecs:
+        made.metadata["extra_latent_spaces"] = {name: each.space.id for name, each in extra_codecs.items()}
     (context.scratch / PREVIEW_NAME).write_bytes(contact_sheet(shown))
     made.metrics |= {
         "clips": len(shown),
@@ -71,6 +109,72 @@ def make(context: StageContext) -> Made:
         "clip_seconds": len(shown) * frames.count / frames.frames_per_second,
     }
     return made
+
+
+def _write_rendered(
+    context: StageContext,
+    made: Made,
+    codec: LatentCodec,
+    trajectory: str,
+    frames: Iterable[NDArray[np.uint8]],
+    kept: list[NDArray[np.uint8]],
+) -> None:
+    """Encode and write a clip as its frames come; the whole clip is never in memory."""
+    size = context.profile.frames
+    latents = read_twice(
+        _keep_some(frames, kept, size.count), codec.encode, functools.partial(_write_pictures, context, trajectory)
+    )
+    observe(made, RGB, trajectory, np.stack(kept), T=len(kept), H=size.height, W=size.width)
+    _write_latents(context, made, trajectory, latents_name(trajectory), latents, codec.space)
+
+
+def _write_clip(
+    context: StageContext,
+    made: Made,
+    trajectory: str,
+    clip: GeneratedClip,
+    spaces: Mapping[str, ClipLatents],
+    kept: list[NDArray[np.uint8]],
+) -> None:
+    """Hold a generated clip to its contracts and write its files; runs in the writer's thread."""
+    size = context.profile.frames
+    observe(made, RGB, trajectory, clip.frames, T=size.count, H=size.height, W=size.width)
+    kept += [clip.frames[index] for index in spread(size.count, PREVIEW_FRAMES)]
+    facts: dict[str, Any] = dict(clip.notes)
+    for name, found in spaces.items():
+        file = extra_latents_name(trajectory, name) if name else latents_name(trajectory)
+        _write_latents(context, made, trajectory, file, found.latents, found.space)
+        if found.drift is not None:
+            metric = f"latent_drift_{name}" if name else "latent_drift"
+            facts[metric] = found.drift
+            made.metrics[metric] = max(found.drift, made.metrics.get(metric, 0.0))
+    facts["latents_from"] = {name or "primary": found.source for name, found in spaces.items()}
+    made.metadata.setdefault("clips", {})[trajectory] = facts
+    _write_pictures(context, trajectory, iter(clip.frames))
+
+
+def _write_latents(
+    context: StageContext, made: Made, trajectory: str, file: str, latents: NDArray[np.float16], space: LatentSpace
+) -> None:
+    size = context.profile.frames
+    shape = space.latent_shape(size.count, size.height, size.width)
+    name = trajectory if file == latents_name(trajectory) else file.removesuffix(".latents.npz")
+    observe(made, LATENTS, name, latents, **dict(zip(("C", "t", "h", "w"), shape, strict=True)))
+    np.savez(context.scratch / file, latents=latents)
+
+
+def _write_pictures(context: StageContext, trajectory: str, frames: Iterator[NDArray[np.uint8]]) -> None:
+    """Write a clip's frames twice in one pass: the video for people and layouts, and the runs for shards."""
+    video = context.profile.video
+    runs = PictureRunEncoder()
+    write_video(
+        context.scratch / video_name(trajectory),
+        runs.passing(frames),
+        fps=context.profile.frames.frames_per_second,
+        crf=video.constant_rate_factor,
+        group_of_pictures=video.group_of_pictures,
+    )
+    save_runs(context.scratch / pictures_name(trajectory), runs.runs)
 
 
 def _keep_some(
@@ -90,34 +194,56 @@ def read_latents(inputs: StageInputs, trajectory: str) -> np.ndarray:
 
 
 def settings(profile: Profile, scene: SceneEntry) -> dict[str, Any]:
-    """Size, rate, encoder and engine settings. Where the codec's weights lie does not matter, their digest does."""
-    return {
+    """Size, rate, encoder, engine and codec settings. Where weights lie does not matter, their digests do."""
+    chosen = {
         "frames": profile.frames.model_dump(mode="json"),
         "trajectories": list(profile.trajectories.names),
         "video": profile.video.model_dump(mode="json"),
-        "engine": profile.engines.video_latents.model_dump(mode="json", exclude={"device"}),
+        "engine": settings_in_key(profile.engines.video_latents),
     }
+    codecs = {"": profile.engines.latent_codec, **profile.engines.extra_latent_codecs}
+    numerics = {name: _numerics(codec) for name, codec in codecs.items()}
+    # What a codec does in float32 without tiles is left out, so that keys from before there was a choice hold.
+    return {**chosen, "codecs": numerics} if any(numerics.values()) else chosen
+
+
+def _numerics(codec: LatentCodecSettings) -> dict[str, Any]:
+    """Settings of a codec that change its numbers, where they are not the defaults."""
+    return codec.model_dump(mode="json", include={"precision", "tiling"}, exclude_defaults=True)
 
 
 def engine(engines: Engines, scene: SceneEntry) -> EngineIdentity:
-    """The video engine, and the latent space that the codec's weights and normalisation make."""
-    space = engines.latent_space()
-    contract = engines.video().contract
-    licences = dict.fromkeys([contract.licence, space.licence])
-    return EngineIdentity(contract.name, " AND ".join(licences), {"latent_space": digest(space.to_json())})
+    """The video engine with its weights, and the latent spaces that the codecs' weights and normalisation make."""
+    video = engine_identity(engines.video())
+    weights = dict(video.weights)
+    licences = [video.licence]
+    for part, identity in engines.video_identities().items():
+        weights |= {f"{part}/{name}": value for name, value in identity.weights.items()}
+        licences.append(identity.licence)
+    spaces = {"latent_space": engines.latent_space()}
+    spaces |= {f"latent_space.{name}": codec.space for name, codec in engines.extra_latent_codecs().items()}
+    weights |= {name: digest(space.to_json()) for name, space in spaces.items()}
+    licences += [space.licence for space in spaces.values()]
+    return EngineIdentity(video.name, " AND ".join(dict.fromkeys(licences)), weights)
 
 
 STAGE = Stage(
     name=NAME,
     inputs=(scene_scaffold.NAME, camera_paths.NAME, "conditioning_view"),
-    code_version="1",
+    code_version="2",
     description="One clip for each trajectory: what the moving camera sees, as an H.264 video with short groups of "
-    "pictures and as latents of a causal video autoencoder, normalised as their latent space declares.",
+    "pictures, as runs of frames with full chroma for training shards, and as latents of a causal video autoencoder, "
+    "normalised as their latent space declares.",
     kinds=frozenset({"mp4", "pytorch"}),
     make=make,
     settings=settings,
     engine=engine,
-    sources=("resources/embedded_engines.py:RaycastVideo", "resources/latent_codec.py:LatentCodec"),
+    sources=(
+        "resources/embedded_engines.py:RaycastVideo",
+        "resources/latent_codec.py:LatentCodec",
+        "resources/sana_wm_video.py:SanaWMVideo",
+        "resources/wan_vace_video.py:WanVaceVideo",
+    ),
     checks={
         "rgb": "Frames are uint8 sRGB at the profile's size.",
         "latents": "Latents are finite float16 of the latent space's shape.",

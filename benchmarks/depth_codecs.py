@@ -1,9 +1,9 @@
-"""Codecs for depth maps, and the size of a whole shard beside the files that Lyra's layout writes, in one run.
+"""Codecs for depth maps and frames, and the size of a whole shard beside the files that Lyra writes, in one run.
 
-    python benchmarks/depth_codecs.py [--frames 9]
+    python benchmarks/depth_codecs.py [--frames 16]
 
 Depth is that of two ray-cast scenes of 704 × 1280 pixels, as it is ("clean") and with the noise of an estimator
-("network"): edges softened by a pixel, 0.4 % of low-frequency and 0.05 % of fine noise. Every third frame of each is
+("network"): edges softened by a pixel, 0.4 % of low-frequency and 0.05 % of fine noise. Every fifth frame of each is
 coded alone, by one thread. Rates are MB of float16 depth a second, of the thread's own time, from depth to bytes and
 back to float16 depth. The error is relative to the depth in float32. Codecs that are not installed are left out.
 """
@@ -24,10 +24,12 @@ from typing import Any
 
 import numcodecs.blosc
 import numpy as np
+from lyra_files import write_mp4
 from numpy.typing import NDArray
 from shard_clips import CLIP_FRAMES, HEIGHT, WIDTH, clip_arrays, like_a_network, ray_cast_clip
 
-from sceneloom.datasets.depth_codec import DepthCode, bounded_values, codes_of, exact_values, residuals
+from sceneloom.datasets.depth_codec import BOUNDED_RELATIVE_ERROR, PREDICTIONS, DepthCode
+from sceneloom.datasets.picture_runs import decode_frames, encode_clip
 from sceneloom.datasets.shards import write_shard
 from sceneloom.datasets.tensors import FLOAT16_LARGEST, FLOAT16_SMALLEST
 from sceneloom.datasets.video import read_video, write_video
@@ -45,7 +47,7 @@ class Codec:
 
     name: str
     encode: Callable[[Float32], bytes]
-    decode: Callable[[bytes], Float16]
+    decode: Callable[[bytes], NDArray[np.floating]]
 
 
 def _codecs() -> Iterator[Codec]:
@@ -63,39 +65,58 @@ def _codecs() -> Iterator[Codec]:
 def _of_codes() -> Iterator[Codec]:
     from numcodecs.blosc import Blosc
 
-    for tier, code in (("exact", DepthCode(exact_values(*RANGE))), ("0.1 %", DepthCode(bounded_values(*RANGE)))):
-        for name, shuffle, level in (
-            ("shuffle", 1, 5),
-            ("bitshuffle", 2, 3),
-            ("bitshuffle", 2, 5),
-            ("bitshuffle", 2, 7),
-        ):
-            blosc = Blosc("zstd", level, shuffle)
-            for predictor, forward, back in (("median of row above", residuals, codes_of), ("plane", _plane, _unplane)):
-                yield _coded(
-                    f"{tier}: {predictor}, blosc zstd {level} {name}",
-                    code,
-                    lambda codes, f=forward, b=blosc: b.encode(np.ascontiguousarray(f(codes))),
-                    lambda data, k=back, b=blosc: k(np.frombuffer(b.decode(data), np.uint16).reshape(HEIGHT, WIDTH)),
+    for tier, code in (("exact", DepthCode.exact(*RANGE)), ("0.1 %", DepthCode.bounded(*RANGE))):
+        for prediction in PREDICTIONS:
+            for name, shuffle, level in (("shuffle", 1, 5), ("shuffle", 1, 9), ("bitshuffle", 2, 9)):
+                blosc = Blosc("zstd", level, shuffle)
+                yield Codec(
+                    f"{tier}: {prediction}, blosc zstd {level} {name}",
+                    lambda depth, c=code, p=prediction, b=blosc: b.encode(c.encode(depth, p)),
+                    lambda data, c=code, p=prediction, b=blosc: c.decode(
+                        np.frombuffer(b.decode(data), np.uint16).reshape(HEIGHT, WIDTH), p
+                    ),
                 )
-        yield from _of_libraries(tier, code)
+    yield from _of_libraries("exact", _float16_bits, lambda codes: codes.view(np.float16))
+    yield from _of_libraries("0.1 %", _logarithms, _from_logarithms)
 
 
-def _of_libraries(tier: str, code: DepthCode) -> Iterator[Codec]:
+def _float16_bits(depth: Float32) -> UInt16:
+    return depth.astype(np.float16).view(np.uint16)
+
+
+SPACING = 2 * np.log1p(BOUNDED_RELATIVE_ERROR)
+NEAREST = 0.1
+"""Nearest depth that the logarithmic codes hold, with which 12 bits reach 360 times as far."""
+
+
+def _logarithms(depth: Float32) -> UInt16:
+    """Twelve bits as they are used for want of a closed loop: the nearest step of a logarithmic scale."""
+    return (1 + np.rint(np.log(depth / NEAREST) / SPACING)).astype(np.uint16)
+
+
+def _from_logarithms(codes: UInt16) -> Float32:
+    return (NEAREST * np.exp((codes.astype(np.float32) - 1) * SPACING)).astype(np.float32)
+
+
+def _of_libraries(
+    tier: str, to_codes: Callable[[Float32], UInt16], to_depth: Callable[[UInt16], NDArray[np.floating]]
+) -> Iterator[Codec]:
     gray = "gray16le" if tier == "exact" else "gray12le"
-    offset = 0 if tier == "exact" else int(code.encode(np.array([0.5], np.float32))[0])
-    yield _coded(
+    yield Codec(
         f"{tier}: FFV1 {gray}",
-        code,
-        lambda codes: _ffv1(np.where(codes > 0, codes - np.uint16(offset), 0).astype(np.uint16), gray),
-        lambda data: _restored(_unffv1(data, gray), offset),
+        lambda depth: _ffv1(to_codes(depth), gray),
+        lambda data: to_depth(_unffv1(data, gray).copy()),
     )
     try:
         import imagecodecs  # pyright: ignore[reportMissingImports]
     except ImportError:
         print("imagecodecs is not installed: no JPEG-LS")
     else:
-        yield _coded(f"{tier}: JPEG-LS", code, imagecodecs.jpegls_encode, lambda data: imagecodecs.jpegls_decode(data))
+        yield Codec(
+            f"{tier}: JPEG-LS",
+            lambda depth: imagecodecs.jpegls_encode(to_codes(depth)),
+            lambda data: to_depth(imagecodecs.jpegls_decode(data)),
+        )
     try:
         from numcodecs.pcodec import PCodec
 
@@ -103,11 +124,10 @@ def _of_libraries(tier: str, code: DepthCode) -> Iterator[Codec]:
     except ImportError:
         print("pcodec is not installed: no PCodec")
     else:
-        yield _coded(
-            f"{tier}: median of row above, pcodec",
-            code,
-            lambda codes: bytes(pcodec.encode(residuals(codes).reshape(-1))),
-            lambda data: codes_of(np.asarray(pcodec.decode(data)).view(np.uint16).reshape(HEIGHT, WIDTH)),
+        yield Codec(
+            f"{tier}: pcodec",
+            lambda depth: bytes(pcodec.encode(to_codes(depth).reshape(-1))),
+            lambda data: to_depth(np.asarray(pcodec.decode(data)).view(np.uint16).reshape(HEIGHT, WIDTH)),
         )
 
 
@@ -140,31 +160,6 @@ def _of_bits(name: str, encode: Callable[[Any], bytes], decode: Callable[[bytes]
         lambda depth: bytes(encode(depth.astype(np.float16).view(np.uint16))),
         lambda data: decode(data).view(np.float16).reshape(HEIGHT, WIDTH),
     )
-
-
-def _coded(name: str, code: DepthCode, encode: Callable[[UInt16], Any], decode: Callable[[bytes], Any]) -> Codec:
-    return Codec(
-        name,
-        lambda depth: bytes(encode(code.encode(depth.astype(np.float16)))),
-        lambda data: np.take(code.values, decode(data), mode="clip"),
-    )
-
-
-def _plane(codes: UInt16) -> UInt16:
-    """Residuals after the plane through the neighbours to the left, above and above left."""
-    change = codes.copy()
-    change[1:] -= codes[:-1]
-    change[:, 1:] -= change[:, :-1].copy()
-    return ((change << 1) ^ (np.uint16(0) - (change >> 15))).astype(np.uint16)
-
-
-def _unplane(folded: UInt16) -> UInt16:
-    change = (folded >> 1) ^ (np.uint16(0) - (folded & 1))
-    return np.cumsum(np.cumsum(change, axis=1, dtype=np.uint16), axis=0, dtype=np.uint16).astype(np.uint16)
-
-
-def _restored(codes: UInt16, offset: int) -> UInt16:
-    return np.where(codes > 0, codes + np.uint16(offset), 0).astype(np.uint16)
 
 
 def _ffv1_context(mode: str, gray: str) -> Any:
@@ -220,48 +215,63 @@ def _measured(codec: Codec, frames: list[Float32]) -> str:
 
 
 def _print_sizes(frames: int) -> None:
-    """Bytes of a clip of 121 frames in a shard and in Lyra's layout, from the first frames of each scene."""
+    """Bytes of a clip of 121 frames in a shard and in Lyra's files, from the first frames of each scene."""
     import torch
 
     exr = next(_exr())
-    print("| scene, depth | PSNR dB | mp4 | Lyra depth | latents | sum | shard exact | of Lyra | bounded | of Lyra |")
+    grow = CLIP_FRAMES / frames / 1e6
+    print("| scene, depth | Lyra's mp4 | depth | latents | sum | shard: RGB | depth | latents | sum | of Lyra's |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     for seed in range(2):
         clip = ray_cast_clip(seed, frames)
         for name, depth in (("clean", clip.depth), ("network", like_a_network(clip.depth))):
-            arrays = clip_arrays(clip, f"scene-{seed}", depth=depth)
-            grow = CLIP_FRAMES / frames / 1e6
-            video, archive, pickled = len(arrays.rgb_mp4) * grow, io.BytesIO(), io.BytesIO()
+            arrays, archive, pickled = clip_arrays(clip, f"scene-{seed}", depth=depth), io.BytesIO(), io.BytesIO()
             with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as members:
                 for index, frame in enumerate(depth):
                     members.writestr(f"{index:05d}.exr", exr.encode(frame))
             torch.save(arrays.latents[None].astype(np.float32), pickled)
-            latents = len(pickled.getvalue()) / 1e6
-            lyra = video + len(archive.getvalue()) * grow + latents
-            row = [f"{_psnr(clip.rgb, read_video(arrays.rgb_mp4)):.1f}", f"{video:.1f}"]
-            row += [f"{len(archive.getvalue()) * grow:.1f}", f"{latents:.1f}", f"{lyra:.1f}"]
-            for tier in ("exact", "bounded"):
-                with tempfile.TemporaryDirectory() as folder:
-                    write_shard(Path(folder, "shard"), [arrays], latent_space={}, depth_tier=tier)
-                    sizes = {p: p.stat().st_size for p in Path(folder).rglob("*") if p.is_file()}
-                fixed = sum(size for path, size in sizes.items() if "latents" in path.parts) / 1e6
-                shard = fixed + (sum(sizes.values()) - fixed * 1e6) * grow
-                row += [f"{shard:.1f}", f"{100 * shard / lyra:.0f} %"]
-            print(f"| {seed}, {name} | {' | '.join(row)} |", flush=True)
+            with tempfile.TemporaryDirectory() as folder:
+                write_mp4(Path(folder, "clip.mp4"), list(clip.rgb))
+                video = Path(folder, "clip.mp4").stat().st_size * grow
+                write_shard(Path(folder, "shard"), [arrays], latent_space={})
+                parts = {
+                    part: sum(p.stat().st_size for p in Path(folder, "shard").glob(f"{part}*/**/*") if p.is_file())
+                    for part in ("rgb", "depth_residuals", "latents", "")
+                }
+            lyra = [video, len(archive.getvalue()) * grow, len(pickled.getvalue()) / 1e6]
+            ours = [parts["rgb"] * grow, parts["depth_residuals"] * grow, parts["latents"] / 1e6]
+            rest = (parts[""] - parts["rgb"] - parts["depth_residuals"] - parts["latents"]) / 1e6
+            row = [*lyra, sum(lyra), *ours, sum(ours) + rest]
+            share = f"{100 * row[-1] / row[3]:.0f} %"
+            print(f"| {seed}, {name} | {' | '.join(f'{value:.1f}' for value in row)} | {share} |", flush=True)
 
 
 def _print_video_qualities(frames: int) -> None:
-    print("| scene | " + " | ".join(f"crf {crf}" for crf in (4, 7, 10, 14, 18)) + " |\n|---|" + "---|" * 5)
+    grow = CLIP_FRAMES / frames / 1e6
+    rows: dict[str, list[str]] = {}
     for seed in range(2):
         clip = ray_cast_clip(seed, frames)
-        cells = []
-        for crf in (4, 7, 10, 14, 18):
-            with tempfile.TemporaryDirectory() as folder:
-                file = Path(folder, "clip.mp4")
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "clip.mp4")
+            write_mp4(file, list(clip.rgb))
+            _add(rows, "4:2:0, crf 10, as Lyra writes it", read_video(file), clip.rgb, file.stat().st_size * grow)
+            for crf in (4, 10, 18):
                 write_video(file, clip.rgb, crf=crf)
-                size = file.stat().st_size * CLIP_FRAMES / frames / 1e6
-                cells.append(f"{_psnr(clip.rgb, read_video(file)):.1f} dB, {size:.1f} MB")
-        print(f"| {seed} | {' | '.join(cells)} |", flush=True)
+                name = f"4:2:0, crf {crf}, groups of eight"
+                _add(rows, name, read_video(file), clip.rgb, file.stat().st_size * grow)
+        for minimum in (40.0, 42.0, 44.0, 46.0):
+            runs = encode_clip(clip.rgb, minimum_psnr=minimum)
+            found = np.concatenate([decode_frames(run.stream, run.packets, range(len(run.packets))) for run in runs])
+            _add(rows, f"4:4:4 runs of {minimum:g} dB", found, clip.rgb, sum(len(run.stream) for run in runs) * grow)
+    print("| frames | scene 0 | scene 1 |\n|---|---|---|")
+    for name, cells in rows.items():
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
+def _add(
+    rows: dict[str, list[str]], name: str, found: NDArray[np.uint8], given: NDArray[np.uint8], megabytes: float
+) -> None:
+    rows.setdefault(name, []).append(f"{_psnr(given, found):.1f} dB, {megabytes:.1f} MB")
 
 
 def _psnr(given: NDArray[np.uint8], found: NDArray[np.uint8]) -> float:
@@ -271,11 +281,11 @@ def _psnr(given: NDArray[np.uint8], found: NDArray[np.uint8]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Codecs for depth maps.")
-    parser.add_argument("--frames", type=int, default=9)
+    parser.add_argument("--frames", type=int, default=16)
     arguments = parser.parse_args()
     numcodecs.blosc.set_nthreads(1)
-    clean = [frame for seed in range(2) for frame in ray_cast_clip(seed, arguments.frames).depth[::3]]
-    network = [frame for seed in range(2) for frame in like_a_network(ray_cast_clip(seed, arguments.frames).depth)[::3]]
+    clean = [frame for seed in range(2) for frame in ray_cast_clip(seed, arguments.frames).depth[::5]]
+    network = [frame for seed in range(2) for frame in like_a_network(ray_cast_clip(seed, arguments.frames).depth)[::5]]
     print(f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {len(clean)} frames of {HEIGHT} × {WIDTH}\n")
     _print_codecs({"clean": clean, "network": network})
     print("\nMB of a clip of 121 frames, from its first frames\n")

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import functools
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from sceneloom.datasets.picture_runs import encode_clip
 from sceneloom.datasets.shards import ClipArrays
-from sceneloom.datasets.video import write_video
 from sceneloom.ops.procedural_scene import build_scene
 from sceneloom.ops.raycast import RayCaster
 from sceneloom.ops.trajectories import TrajectoryContext, build_path
@@ -66,18 +64,14 @@ def like_a_network(depth: NDArray[np.float32], seed: int = 0) -> NDArray[np.floa
 
 
 def clip_arrays(clip: RayCastClip, scene_id: str, *, depth: NDArray[np.float32] | None = None) -> ClipArrays:
-    """The clip as a shard takes it: float16 depth, a video at crf 10, and Gaussian latents of Lyra's size."""
-    with tempfile.TemporaryDirectory() as folder:
-        video = Path(folder, "clip.mp4")
-        write_video(video, clip.rgb, crf=10)
-        mp4 = video.read_bytes()
+    """The clip as a shard takes it, with Gaussian latents of Lyra's size."""
     latents = np.random.default_rng(0).normal(scale=0.5, size=(16, 16, 88, 160)).astype(np.float16)
     return ClipArrays(
         scene_id=scene_id,
         trajectory="left",
         latents=latents,
-        depth=(clip.depth if depth is None else depth).astype(np.float16),
-        rgb_mp4=mp4,
+        depth=clip.depth if depth is None else depth,
+        rgb=encode_clip(clip.rgb),
         c2w=clip.c2w,
         intrinsics=clip.intrinsics,
         metric=True,

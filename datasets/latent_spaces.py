@@ -85,6 +85,15 @@ class LatentSpace:
     def __hash__(self) -> int:
         return hash((self.id, self.weights_digest))
 
+    def holds_latents_of(self, other: LatentSpace) -> bool:
+        """Whether latents of the other space can stand here as they are: the same weights, normalisation and strides,
+        under whatever name. Without digests of the weights that cannot be told, and is denied."""
+        mine, theirs = (
+            {key: value for key, value in space.to_json().items() if key not in {"id", "licence"}}
+            for space in (self, other)
+        )
+        return bool(self.weights_digest) and mine == theirs
+
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
         """Shape (C, t, h, w) of the latents of a clip.
 

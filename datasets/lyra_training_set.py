@@ -233,7 +233,7 @@ class LyraTrainingSet(Dataset[dict[str, Any]]):
         for place, view in enumerate(draw.target_views):
             reader, scene, trajectory = self._clip(index, view)
             part = slice(place * count, (place + 1) * count)
-            images[part] = fitting.pictures(reader.rgb(scene, trajectory, frames))
+            images[part] = fitting.pictures(reader.rgb(scene, trajectory, frames, channels_first=True))
             depths[part] = fitting.depth(reader.depth(scene, trajectory, frames))
         flip = torch.zeros(len(images), dtype=torch.bool)
         return {"images_output": images, "depths_output": depths, "flip_flag": flip}
@@ -245,7 +245,8 @@ class LyraTrainingSet(Dataset[dict[str, Any]]):
         inputs, targets = draw.input_frames[0].tolist(), draw.target_frames.tolist()
         reader, scene, view = self._clip(index, draw.input_views[0])
         distinct, places = np.unique([*inputs, *targets], return_inverse=True)
-        images = fitting.pictures(reader.rgb(scene, view, distinct.tolist()))[torch.from_numpy(places)]
+        pictures = reader.rgb(scene, view, distinct.tolist(), channels_first=True)
+        images = fitting.pictures(pictures)[torch.from_numpy(places)]
         return {
             "images_input_vae": images[: len(inputs)].mul_(2.0).sub_(1.0),
             "images_output": images[len(inputs) :],

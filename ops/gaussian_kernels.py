@@ -15,6 +15,8 @@ wp.set_module_options({"enable_backward": False})
 MAXIMUM_ALPHA = wp.constant(0.999)
 ALPHA_THRESHOLD = wp.constant(1.0 / 255.0)
 TRANSMITTANCE_STOP = wp.constant(1e-4)
+LARGEST_EXPONENT = wp.constant(5.55)
+"""Above ln 255 = 5.541 alpha is below the threshold at any opacity: the exponential need not be computed."""
 
 
 @wp.struct
@@ -74,8 +76,10 @@ def composite(
     for place in range(tile_starts[tile], tile_starts[tile + 1]):
         member = members[place]
         sigma = exponent(conics[member], means2d[member] - centre)
+        if sigma < 0.0 or sigma > LARGEST_EXPONENT:
+            continue
         alpha = wp.min(MAXIMUM_ALPHA, opacities[member] * wp.exp(-sigma))
-        if sigma < 0.0 or alpha < ALPHA_THRESHOLD:
+        if alpha < ALPHA_THRESHOLD:
             continue
         beyond = remaining * (1.0 - alpha)
         if beyond <= TRANSMITTANCE_STOP:
@@ -121,10 +125,12 @@ def composite_gradient(
         conic = conics[member]
         offset = means2d[member] - centre
         sigma = exponent(conic, offset)
+        if sigma < 0.0 or sigma > LARGEST_EXPONENT:
+            continue
         falloff = wp.exp(-sigma)
         unlimited = opacities[member] * falloff
         alpha = wp.min(MAXIMUM_ALPHA, unlimited)
-        if sigma < 0.0 or alpha < ALPHA_THRESHOLD:
+        if alpha < ALPHA_THRESHOLD:
             continue
         through = 1.0 / (1.0 - alpha)
         remaining = remaining * through

@@ -77,8 +77,7 @@ def _rasterise_on_cpu(
 
     from .gaussian_compositing import composite
 
-    attributes = (getattr(gaussians, name).float() for name in Gaussians.__slots__)
-    given = Gaussians(*attributes)
+    given = _float32(gaussians)
     projected = project(given, viewmats.float(), Ks.float(), width, height)
     colours = given.colours.expand(len(viewmats), -1, -1)
     features = torch.cat([colours, projected.depths[..., None]], dim=-1)
@@ -111,24 +110,30 @@ def _rasterise_with_gsplat(
             where="rasterise",
             remedy="Install sceneloom[gpu], or move the Gaussians and cameras to the CPU.",
         ) from error
+    given = _float32(gaussians)  # gsplat's kernels take nothing else
     rendering, alphas, _ = rasterization(
-        gaussians.means,
-        gaussians.quaternions,
-        gaussians.scales,
-        gaussians.opacities,
-        gaussians.colours,
-        viewmats,
-        Ks,
-        width,
-        height,
+        means=given.means,
+        quats=given.quaternions,
+        scales=given.scales,
+        opacities=given.opacities,
+        colors=given.colours,
+        viewmats=viewmats.float(),
+        Ks=Ks.float(),
+        width=width,
+        height=height,
         near_plane=NEAR_PLANE,
         far_plane=FAR_PLANE,
         eps2d=BLUR,
         packed=False,
-        backgrounds=background if "RGB" in render_mode else None,
+        backgrounds=background.float() if background is not None and "RGB" in render_mode else None,
         render_mode=render_mode,
+        rasterize_mode="classic",
     )
     return rendering, alphas
+
+
+def _float32(gaussians: Gaussians) -> Gaussians:
+    return Gaussians(*(getattr(gaussians, name).float() for name in Gaussians.__slots__))
 
 
 def _check(

@@ -1,4 +1,4 @@
-"""The command line: `sceneloom make`, `publish`, `doctor`, `scenes`, `view`, `store`, `config`."""
+"""The command line of sceneloom: its commands and groups of commands."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ from rich.console import Console
 from ..datasets.errors import SceneloomError
 from ..resources.profiles import load_profile
 from .config_commands import app as config_app
+from .forecast_command import forecast
 from .release_commands import doctor, publish
 from .scene_commands import scenes_app, view
 from .store_commands import store_app
+from .worker_commands import workers_app
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(config_app, name="config")
 app.add_typer(scenes_app, name="scenes")
 app.add_typer(store_app, name="store")
+app.add_typer(workers_app, name="workers")
 app.command("view")(view)
 app.command("publish")(publish)
 app.command("doctor")(doctor)
+app.command("forecast")(forecast)
 
 
 @app.command("make")

@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from ..assets.release_scenes import Selection, default_destination, release_scenes
+from ..assets.release_publication import Publication, publish_release, repair_release
+from ..assets.release_scenes import Selection
 from ..assets.scene_runtime import SceneRuntime
 from ..datasets.errors import InputError
-from ..datasets.layouts.manifest import ReleaseManifest, manifest_path, read_manifest
-from ..datasets.layouts.publishing import examine, repair, scenes_to_repair
-from ..datasets.layouts.publishing import publish as publish_layout
+from ..datasets.layouts.manifest import ReleaseManifest, manifest_path
+from ..datasets.layouts.publishing import examine, scenes_to_repair
 from ..datasets.layouts.registry import LAYOUTS, require_layout
-from ..datasets.layouts.release import Finding
+from ..datasets.layouts.release import TEXT_ENCODER, Finding
 from ..resources.profiles import load_profile
 
 _Config = Annotated[str | None, typer.Option(help="The profile; without it SCENELOOM_CONFIG, else the demo's.")]
@@ -31,26 +31,34 @@ def publish(
     scene: Annotated[list[str] | None, typer.Option(help="Take only this scene; may be given again.")] = None,
     field: Annotated[list[str] | None, typer.Option(help="Write only this field; may be given again.")] = None,
     option: Annotated[list[str] | None, typer.Option(help="A setting of the layout, NAME=VALUE.")] = None,
+    caption_file: Annotated[
+        Path | None, typer.Option(help="CSV with the columns scene_id and caption, in place of the scenes' prompts.")
+    ] = None,
+    text_encoder: Annotated[
+        str | None, typer.Option(help="Folder or hub id of the text encoder, for layouts that hold embeddings.")
+    ] = None,
     commercial: Annotated[bool, typer.Option("--commercial", help="Refuse what may not be used commercially.")] = False,
 ) -> None:
     """Publish the collection's finished scenes in a layout that existing training code reads."""
     chosen = require_layout(layout)
-    runtime = SceneRuntime(load_profile(config))
-    destination = out.absolute() if out else default_destination(runtime, layout)
-    manifest = publish_layout(
+    options = _options(option or []) | ({TEXT_ENCODER: text_encoder} if text_encoder else {})
+    asked = Publication(
         chosen,
-        release_scenes(runtime, chosen.needs, Selection(tuple(split or ()), tuple(scene or ()))),
-        destination,
-        collection=runtime.profile.collection.name,
+        out=out,
+        selection=Selection(tuple(split or ()), tuple(scene or ())),
         fields=frozenset(field) if field else None,
-        options=_options(option or []),
+        options=options,
+        caption_file=caption_file,
         commercial=commercial,
     )
+    manifest, destination = publish_release(SceneRuntime(load_profile(config)), asked)
     _print_release(manifest, destination)
 
 
 def doctor(
-    directory: Annotated[Path, typer.Argument(help="A published layout.")],
+    directory: Annotated[
+        Path | None, typer.Argument(help="A published layout; without it the machine is examined, for the profile.")
+    ] = None,
     layout: Annotated[
         str | None, typer.Option(help="Its layout, where there is no manifest beside the directory.")
     ] = None,
@@ -59,7 +67,10 @@ def doctor(
     ] = False,
     config: _Config = None,
 ) -> None:
-    """Read a published layout as its consumer does; name what is missing, damaged or out of convention."""
+    """Examine this machine for the profile, or read a published layout as its consumer does; name what is wrong."""
+    if directory is None:
+        _examine_machine(config, layout, repair_scenes)
+        return
     directory = directory.absolute()
     findings = examine(directory, LAYOUTS, layout=layout)
     _print_findings(directory, findings)
@@ -70,25 +81,25 @@ def doctor(
         if affected:
             print(f"{len(affected)} scenes need repair: {', '.join(affected)}. `--repair` publishes them again.")
         raise typer.Exit(1)
-    _repair(directory, findings, SceneRuntime(load_profile(config)))
+    repaired = repair_release(SceneRuntime(load_profile(config)), directory, findings)
+    print(f"scenes published again: {', '.join(repaired) or 'none'}")
     remaining = examine(directory, LAYOUTS)
     _print_findings(directory, remaining)
     if remaining:
         raise typer.Exit(1)
 
 
-def _repair(directory: Path, findings: list[Finding], runtime: SceneRuntime) -> None:
-    manifest = read_manifest(directory)
-    if manifest.collection != runtime.profile.collection.name:
+def _examine_machine(config: str | None, layout: str | None, repair_scenes: bool) -> None:
+    from .doctor_machine import examine_machine
+
+    if layout is not None or repair_scenes:
         raise InputError(
-            f"the release is of the collection {manifest.collection}, the profile of {runtime.profile.collection.name}",
-            where=str(manifest_path(directory)),
-            remedy="Name the profile that it was published from with --config.",
+            "--layout and --repair are of a published layout, and no directory is named",
+            where="sceneloom doctor",
+            remedy="Name the directory, or leave them out to examine the machine.",
         )
-    chosen = require_layout(manifest.layout)
-    scenes = release_scenes(runtime, chosen.needs, Selection(scenes=tuple(manifest.scenes)))
-    repaired = repair(chosen, scenes, directory, findings)
-    print(f"scenes published again: {', '.join(repaired) or 'none'}")
+    if not examine_machine(load_profile(config)):
+        raise typer.Exit(1)
 
 
 def _options(given: list[str]) -> dict[str, str]:

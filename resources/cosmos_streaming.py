@@ -37,6 +37,8 @@ class CosmosNetwork:
         model: the autoencoder; its modules and parameters are used as they are, in their dtype and on their device.
     """
 
+    streams = True
+
     def __init__(self, model: AutoencoderKLCosmos) -> None:
         self.model: Any = model  # modules are reached by the names diffusers gives them
         self.patch_size = int(model.config["patch_size"])

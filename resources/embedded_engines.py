@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..datasets.catalog import SceneEntry
 from ..datasets.errors import InputError
 from ..ops.scene_model import SceneModel
-from .engines import Camera, ClipGeometry, EngineContract, MovingObjects, Scaffold, View
+from .engines import Camera, ClipGeometry, EngineContract, Frames, MovingObjects, Scaffold, View
 from .profiles import Motion, PictureLimits
 
 _LICENCE = "Apache-2.0"
@@ -24,7 +24,7 @@ _LICENCE = "Apache-2.0"
 class ProceduralView:
     """A procedural 3D scene built from the prompt's words, seen by its own camera."""
 
-    contract: ClassVar[EngineContract] = EngineContract(
+    contract: EngineContract = EngineContract(
         "procedural", "embedded", frozenset({"prompt"}), frozenset({"view", "geometry"}), _LICENCE
     )
     samples_per_pixel: ClassVar[int] = 8
@@ -53,7 +53,7 @@ class ProceduralView:
 class PictureView:
     """The scene's own picture, resized and cropped at its centre."""
 
-    contract: ClassVar[EngineContract] = EngineContract(
+    contract: EngineContract = EngineContract(
         "picture", "embedded", frozenset({"image"}), frozenset({"view"}), _LICENCE
     )
 
@@ -108,7 +108,7 @@ class GroundTruthScaffold:
         frames: T of the clips that they move in.
     """
 
-    contract: ClassVar[EngineContract] = EngineContract(
+    contract: EngineContract = EngineContract(
         "ground_truth", "embedded", frozenset({"view", "geometry"}), frozenset({"scaffold", "depth"}), _LICENCE
     )
 
@@ -142,7 +142,7 @@ class GroundTruthScaffold:
 class TourIntoPictureScaffold:
     """A box of five textured planes behind the picture (Horry, Anjyo and Arai 1997)."""
 
-    contract: ClassVar[EngineContract] = EngineContract(
+    contract: EngineContract = EngineContract(
         "tour_into_picture", "embedded", frozenset({"view"}), frozenset({"scaffold", "depth", "geometry"}), _LICENCE
     )
 
@@ -162,7 +162,7 @@ class TourIntoPictureScaffold:
 class RaycastVideo:
     """Frames from the ray caster."""
 
-    contract: ClassVar[EngineContract] = EngineContract(
+    contract: EngineContract = EngineContract(
         "raycast", "embedded", frozenset({"geometry", "cameras"}), frozenset({"frames"}), _LICENCE
     )
 
@@ -170,7 +170,7 @@ class RaycastVideo:
         self.samples_per_pixel = samples_per_pixel
         self.device = device
 
-    def open_scene(self, scaffold: Scaffold) -> _RaycastScene:
+    def open_scene(self, scaffold: Scaffold, view: View, prompt: str) -> _RaycastScene:
         """Build the ray caster's hierarchy and textures once for all clips of the scene."""
         return _RaycastScene(scaffold, self.samples_per_pixel, self.device)
 
@@ -178,14 +178,14 @@ class RaycastVideo:
 class GroundTruthDepthAndPoses:
     """Exact depth from the geometry; the estimated cameras are the commanded ones."""
 
-    contract: ClassVar[EngineContract] = EngineContract(
+    contract: EngineContract = EngineContract(
         "ground_truth", "embedded", frozenset({"geometry", "cameras"}), frozenset({"depth", "cameras"}), _LICENCE
     )
 
     def __init__(self, device: str) -> None:
         self.device = device
 
-    def open_scene(self, scaffold: Scaffold) -> _GroundTruthScene:
+    def open_scene(self, scaffold: Scaffold, view: View) -> _GroundTruthScene:
         """Build the ray caster's hierarchy once for all clips of the scene."""
         return _GroundTruthScene(scaffold, self.device)
 
@@ -195,14 +195,15 @@ class _RaycastScene:
         from ..ops.raycast import RayCaster
 
         self.scaffold = scaffold
-        self.caster = RayCaster(scaffold.geometry, device=device)
+        self.scene = geometry_behind(scaffold)
+        self.caster = RayCaster(self.scene, device=device)
         self.samples_per_pixel = samples_per_pixel
 
     def frames(self, cameras: Sequence[Camera], *, seed: int) -> Iterator[NDArray[np.uint8]]:
         from ..ops.object_motion import instances_at
 
         for frame, camera in enumerate(cameras):
-            self.caster.place(instances_at(self.scaffold.geometry, self.scaffold.motions, frame))
+            self.caster.place(instances_at(self.scene, self.scaffold.motions, frame))
             yield self.caster.render(
                 camera.c2w,
                 camera.intrinsics,
@@ -217,10 +218,11 @@ class _GroundTruthScene:
     def __init__(self, scaffold: Scaffold, device: str) -> None:
         from ..ops.raycast import RayCaster
 
-        self.caster = RayCaster(scaffold.geometry, device=device)
         self.scaffold = scaffold
+        self.scene = geometry_behind(scaffold)
+        self.caster = RayCaster(self.scene, device=device)
 
-    def estimate(self, commanded: Sequence[Camera]) -> ClipGeometry:
+    def estimate(self, commanded: Sequence[Camera], frames: Frames) -> ClipGeometry:
         moving = self._moving_objects(commanded) if self.scaffold.motions else None
         return ClipGeometry(
             depth=self._depth(commanded, moving),
@@ -234,18 +236,29 @@ class _GroundTruthScene:
         from ..ops.object_motion import object_poses
 
         shape = (len(commanded), commanded[0].height, commanded[0].width)
-        poses = object_poses(self.scaffold.geometry, self.scaffold.motions, len(commanded))
+        poses = object_poses(self.scene, self.scaffold.motions, len(commanded))
         return MovingObjects(poses, np.zeros(shape, bool))
 
     def _depth(self, commanded: Sequence[Camera], moving: MovingObjects | None) -> Iterator[NDArray[np.float32]]:
         from ..ops.object_motion import instances_at
 
         for frame, camera in enumerate(commanded):
-            self.caster.place(instances_at(self.scaffold.geometry, self.scaffold.motions, frame))
+            self.caster.place(instances_at(self.scene, self.scaffold.motions, frame))
             seen = self.caster.geometry(camera.c2w, camera.intrinsics, camera.height, camera.width)
             if moving is not None:
                 moving.pixels[frame] = np.isin(seen.instance_ids, moving.poses.instance_ids[moving.poses.moving])
             yield seen.depth
+
+
+def geometry_behind(scaffold: Scaffold) -> SceneModel:
+    """The scaffold's geometry. Raises InputError where only the view's depth is known."""
+    if scaffold.geometry is None:
+        raise InputError(
+            "the scaffold has depth but no geometry to cast rays at",
+            where="engines.scene_scaffold",
+            remedy="Use raycast and ground_truth only after an engine that gives geometry, such as tour_into_picture.",
+        )
+    return scaffold.geometry
 
 
 def _scaffold_of(model: SceneModel, view: View) -> Scaffold:

@@ -6,10 +6,11 @@ life of the process. Stage code knows the protocols here, never an implementatio
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +18,25 @@ from numpy.typing import NDArray
 from ..datasets.catalog import SceneEntry
 from ..ops.object_motion import ObjectMotion, ObjectPoses
 from ..ops.scene_model import SceneModel
-from .profiles import Profile
+from .model_settings import ModelSettings
+from .profile_sections import Section
+from .profiles import LatentCodecSettings, Profile
 
 if TYPE_CHECKING:
     from ..datasets.latent_spaces import LatentSpace
-    from .latent_codec import LatentCodec
+    from .object_masks import ObjectMasks
+    from .transformers_settings import (
+        DepthAnythingScaffoldSettings,
+        DepthProScaffoldSettings,
+        Sam2ObjectsSettings,
+        Sam3ObjectsSettings,
+    )
 
 Tier = Literal["embedded", "library", "worker"]
 Part = Literal["prompt", "image", "view", "scaffold", "geometry", "frames", "latents", "depth", "cameras"]
+
+Frames = Callable[[], Iterable[NDArray[np.uint8]]]
+"""Gives (H, W, 3) uint8 sRGB frames in order, each time that it is called."""
 
 _Engine = TypeVar("_Engine")
 
@@ -92,7 +104,7 @@ class Scaffold:
         depth: (H, W) float32 z-depth, 0 = invalid.
         intrinsics: (4,) float64 fx, fy, cx, cy in pixels.
         metric: whether depth is in metres, or only up to scale.
-        geometry: what further views are rendered from.
+        geometry: what further views are rendered from; None where only the view's depth is known.
         notes: how it was found, JSON.
         motions: of the objects that move while a clip runs; the geometry is that of frame 0.
     """
@@ -100,7 +112,7 @@ class Scaffold:
     depth: NDArray[np.float32]
     intrinsics: NDArray[np.float64]
     metric: bool
-    geometry: SceneModel
+    geometry: SceneModel | None
     notes: Mapping[str, Any]
     motions: tuple[ObjectMotion, ...] = ()
 
@@ -138,6 +150,7 @@ class ClipGeometry:
         intrinsics: (T, 4) float32 estimated intrinsics.
         metric: whether depth is in metres.
         moving: of clips in which objects move and the engine knows where.
+        notes: how it was found, JSON; asked for when all depth has been taken. Empty for what is exact.
     """
 
     depth: Iterator[NDArray[np.float32]]
@@ -145,132 +158,292 @@ class ClipGeometry:
     intrinsics: NDArray[np.float32]
     metric: bool
     moving: MovingObjects | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
-class ViewEngine(Protocol):
+@dataclass(frozen=True, slots=True)
+class GeneratedClip:
+    """A clip that a generator made as a whole.
+
+    Attributes:
+        frames: (T, H, W, 3) uint8 sRGB, one for each commanded camera.
+        latents: (C, t, h, w) float16 of the same clip, normalised as `latent_space` declares, where the generator
+            works in a latent space and its latents show exactly these frames; else None.
+        latent_space: of `latents`; None without them.
+        notes: how the clip was made, JSON: scheduler, steps, guidance, prompts, seeds, safety verdict, chunks.
+    """
+
+    frames: NDArray[np.uint8]
+    latents: NDArray[np.float16] | None
+    latent_space: LatentSpace | None
+    notes: Mapping[str, Any]
+
+
+class _DeclaresContract(Protocol):
+    @property
+    def contract(self) -> EngineContract:
+        """What the engine needs and gives; an engine's class or each of its instances may hold it."""
+        ...
+
+
+class ViewEngine(_DeclaresContract, Protocol):
     """Makes the first view of a scene."""
-
-    contract: ClassVar[EngineContract]
 
     def make_view(self, scene: SceneEntry, *, height: int, width: int, seed: int) -> View:
         """The view at the given size. Raises InputError when the prompt or picture cannot be used."""
         ...
 
 
-class ScaffoldEngine(Protocol):
+class ScaffoldEngine(_DeclaresContract, Protocol):
     """Finds depth and geometry behind a view."""
-
-    contract: ClassVar[EngineContract]
 
     def build_scaffold(self, view: View, *, seed: int) -> Scaffold:
         """Depth and geometry at the view's size."""
         ...
 
 
+@runtime_checkable
 class SceneRenderer(Protocol):
-    """A video engine with one scene loaded: what its clips share is done once."""
+    """A video engine with one scene loaded that renders frame after frame: what its clips share is done once."""
 
     def frames(self, cameras: Sequence[Camera], *, seed: int) -> Iterator[NDArray[np.uint8]]:
         """Yield (H, W, 3) uint8 sRGB, one for each camera; the i-th sees the scene at frame i of its motions."""
         ...
 
 
-class VideoEngine(Protocol):
+@runtime_checkable
+class ClipGenerator(Protocol):
+    """A video engine with one scene loaded that makes each clip as a whole: what its clips share is done once."""
+
+    def generate(self, cameras: Sequence[Camera], *, seed: int) -> GeneratedClip:
+        """The clip that the cameras see; equal seeds give equal clips.
+
+        Broken output (not finite, black, of one colour) is made once more from another seed, which the notes tell.
+
+        Raises:
+            StageFailed: the second output is broken too, or memory ran out however small the work was made.
+            EngineError: no clip can be made.
+        """
+        ...
+
+
+class VideoEngine(_DeclaresContract, Protocol):
     """Makes the frames that a moving camera sees."""
 
-    contract: ClassVar[EngineContract]
+    def open_scene(self, scaffold: Scaffold, view: View, prompt: str) -> SceneRenderer | ClipGenerator:
+        """Get the scene ready for its clips.
 
-    def open_scene(self, scaffold: Scaffold) -> SceneRenderer:
-        """Get the scene ready for its clips."""
+        Args:
+            scaffold: depth, intrinsics and, where there is any, geometry behind the view.
+            view: the picture that every clip starts from.
+            prompt: the scene's words; empty for a scene without any.
+        """
         ...
 
 
 class SceneEstimator(Protocol):
     """A depth and poses engine with one scene loaded."""
 
-    def estimate(self, commanded: Sequence[Camera]) -> ClipGeometry:
-        """Depth and estimated cameras of the clip that was asked for with the commanded cameras."""
+    def estimate(self, commanded: Sequence[Camera], frames: Frames) -> ClipGeometry:
+        """Depth and estimated cameras of the clip that was asked for with the commanded cameras.
+
+        Args:
+            commanded: one a frame.
+            frames: gives the clip's pictures from the first one on, each time that it is called.
+        """
         ...
 
 
-class DepthAndPosesEngine(Protocol):
+class DepthAndPosesEngine(_DeclaresContract, Protocol):
     """Finds depth and cameras of clips."""
 
-    contract: ClassVar[EngineContract]
-
-    def open_scene(self, scaffold: Scaffold) -> SceneEstimator:
+    def open_scene(self, scaffold: Scaffold, view: View) -> SceneEstimator:
         """Get the scene ready for its clips."""
         ...
 
 
+class ObjectsEngine(_DeclaresContract, Protocol):
+    """Finds the objects that a view shows."""
+
+    def find_objects(self, view: View, *, minimum_pixels: int = 1) -> ObjectMasks:
+        """Masks at the view's size; objects with fewer pixels are left out."""
+        ...
+
+
+class LatentCodec(Protocol):
+    """A video autoencoder with the latent space that it gives."""
+
+    @property
+    def space(self) -> LatentSpace:
+        """The space that latents are of; the model need not be loaded for it."""
+        ...
+
+    def encode(self, frames: NDArray[np.uint8] | Iterable[NDArray[np.uint8]]) -> NDArray[np.float16]:
+        """(T, H, W, 3) uint8 sRGB, whole or frame by frame, to (C, t, h, w) float16 normalised latents.
+
+        Raises:
+            ConfigError: a number of frames or a size that the codec cannot take.
+            ContractError: frames of another shape or dtype, or of changing size.
+            EngineError: the model gave values that float16 cannot hold.
+        """
+        ...
+
+    def round_trip(self, latents: NDArray[np.floating]) -> NDArray[np.float16]:
+        """encode(decode(z)), which a perfect codec gives back as z."""
+        ...
+
+
 class Engines:
-    """The engines that a profile chose, each loaded on first use and shared by all threads of the process."""
+    """The engines that a profile chose, each made on first use and shared by all threads of the process.
+
+    Library engines load their models when they first work, and share `models`: what one device holds together stays
+    within the profile's `execution.device_memory`.
+    """
 
     def __init__(self, profile: Profile) -> None:
+        from .resident_models import ResidentModels
+
         self.profile = profile
+        budget = profile.execution.device_memory
+        self.models = ResidentModels(None if budget is None else round(budget * 1e9))
         self._resident: dict[str, object] = {}
         self._lock = threading.RLock()
 
     def view(self, scene: SceneEntry) -> ViewEngine:
         """The engine for the scene's first view."""
-        from . import embedded_engines
-
         chosen = self.profile.engines.conditioning_view
+        settings = chosen.prompt if scene.kind == "prompt" else chosen.image
+        return self._load(f"conditioning_view/{scene.kind}", lambda: self._make_view_engine(settings))
+
+    def _make_view_engine(self, settings: Section) -> ViewEngine:
+        from . import embedded_engines, profiles
+        from .diffusers_settings import FluxFillViewSettings, FluxViewSettings
+
         degrees = self.profile.view.horizontal_field_of_view
-        if scene.kind == "prompt":
-            return self._load(
-                f"conditioning_view/{chosen.prompt.engine}", lambda: embedded_engines.ProceduralView(degrees)
-            )
-        limits = self.profile.collection.limits
-        return self._load(
-            f"conditioning_view/{chosen.image.engine}", lambda: embedded_engines.PictureView(degrees, limits)
-        )
+        if isinstance(settings, profiles.ProceduralView):
+            return embedded_engines.ProceduralView(degrees)
+        if isinstance(settings, FluxViewSettings):
+            from .flux_view import FluxView
+
+            return cast(ViewEngine, FluxView(settings, degrees, self.models))
+        picture = embedded_engines.PictureView(degrees, self.profile.collection.limits)
+        if isinstance(settings, FluxFillViewSettings):
+            from .flux_fill_view import FluxFillView
+
+            return cast(ViewEngine, FluxFillView(settings, picture, self.models))
+        return picture
 
     def scaffold(self, scene: SceneEntry) -> ScaffoldEngine:
         """The engine for the scene's depth and geometry."""
-        from . import embedded_engines
+        chosen = self.profile.engines.scene_scaffold
+        settings = chosen.prompt if scene.kind == "prompt" else chosen.image
+        return self._load(f"scene_scaffold/{scene.kind}", lambda: self._make_scaffold_engine(settings))
 
-        if scene.kind == "prompt":
-            motion, frames = self.profile.motion, self.profile.frames.count
-            return self._load(
-                "scene_scaffold/ground_truth", lambda: embedded_engines.GroundTruthScaffold(motion, frames)
-            )
-        degrees = self.profile.view.horizontal_field_of_view
-        return self._load("scene_scaffold/tour_into_picture", lambda: embedded_engines.TourIntoPictureScaffold(degrees))
+    def _make_scaffold_engine(self, settings: Section) -> ScaffoldEngine:
+        from . import embedded_engines, profiles
+        from .transformers_settings import DepthAnythingScaffoldSettings, DepthProScaffoldSettings
+
+        if isinstance(settings, profiles.GroundTruthScaffold):
+            return embedded_engines.GroundTruthScaffold(self.profile.motion, self.profile.frames.count)
+        if isinstance(settings, DepthProScaffoldSettings | DepthAnythingScaffoldSettings):
+            return self._make_depth_engine(settings)
+        return embedded_engines.TourIntoPictureScaffold(self.profile.view.horizontal_field_of_view)
+
+    def _make_depth_engine(self, settings: DepthProScaffoldSettings | DepthAnythingScaffoldSettings) -> ScaffoldEngine:
+        from .depth_scaffolds import DepthAnythingScaffold, DepthProScaffold
+
+        if settings.engine == "depth_pro":
+            return cast(ScaffoldEngine, DepthProScaffold(settings, self.models))
+        return cast(ScaffoldEngine, DepthAnythingScaffold(settings, self.models))
 
     def video(self) -> VideoEngine:
         """The engine for the frames of clips."""
-        from . import embedded_engines
+        return self._load("video_latents", self._make_video_engine)
+
+    def _make_video_engine(self) -> VideoEngine:
+        from . import embedded_engines, profiles
 
         chosen = self.profile.engines.video_latents
-        return self._load(
-            "video_latents/raycast",
-            lambda: embedded_engines.RaycastVideo(chosen.samples_per_pixel, chosen.device),
-        )
+        if isinstance(chosen, profiles.RaycastVideo):
+            return embedded_engines.RaycastVideo(chosen.samples_per_pixel, chosen.device)
+        if chosen.engine == "sana_wm":
+            from .sana_wm_video import SanaWMVideo
+
+            return cast(VideoEngine, SanaWMVideo(chosen, self.models))
+        from .wan_vace_video import WanVaceVideo
+
+        return cast(VideoEngine, WanVaceVideo(chosen, self._frame_depth_engine(), self.models))
+
+    def video_identities(self) -> Mapping[str, EngineIdentity]:
+        """What decides the frames of clips beside the video engine itself: identities of the engines that it asks, by
+        their part."""
+        if self.profile.engines.video_latents.engine != "wan_vace":
+            return {}
+        depth = self._frame_depth_engine()
+        return {} if depth is None else {"depth": engine_identity(depth)}
+
+    def _frame_depth_engine(self) -> ScaffoldEngine | None:
+        """The engine that finds the depth of a clip's frames one by one; None where depth is the ground truth."""
+        from .transformers_settings import DepthAnythingScaffoldSettings, DepthProScaffoldSettings
+
+        chosen = self.profile.engines.depth_and_poses
+        if not isinstance(chosen, DepthProScaffoldSettings | DepthAnythingScaffoldSettings):
+            return None
+        return self._load("frame_depth", lambda: self._make_depth_engine(chosen))
 
     def depth_and_poses(self) -> DepthAndPosesEngine:
         """The engine for depth and cameras of clips."""
-        from . import embedded_engines
+        return self._load("depth_and_poses", self._make_depth_and_poses_engine)
 
-        device = self.profile.engines.video_latents.device
-        return self._load("depth_and_poses/ground_truth", lambda: embedded_engines.GroundTruthDepthAndPoses(device))
+    def _make_depth_and_poses_engine(self) -> DepthAndPosesEngine:
+        from . import embedded_engines, profiles
+
+        chosen = self.profile.engines.depth_and_poses
+        estimator = self._frame_depth_engine()
+        if estimator is not None and isinstance(chosen, ModelSettings):
+            from .frame_depth import FrameDepth
+
+            return FrameDepth(estimator, chosen.device)
+        video = self.profile.engines.video_latents
+        assert isinstance(video, profiles.RaycastVideo)
+        return embedded_engines.GroundTruthDepthAndPoses(video.device)
+
+    def scene_objects(self) -> ObjectsEngine | None:
+        """The engine that finds objects in the view; None where they are those of the scene's geometry."""
+        from .transformers_settings import Sam2ObjectsSettings, Sam3ObjectsSettings
+
+        chosen = self.profile.engines.scene_objects
+        if not isinstance(chosen, Sam2ObjectsSettings | Sam3ObjectsSettings):
+            return None
+        return self._load("scene_objects", lambda: self._make_objects_engine(chosen))
+
+    def _make_objects_engine(self, settings: Sam2ObjectsSettings | Sam3ObjectsSettings) -> ObjectsEngine:
+        from .object_masks import Sam2Masks, Sam3Masks
+
+        if settings.engine == "sam2":
+            return cast(ObjectsEngine, Sam2Masks(settings, self.models))
+        return cast(ObjectsEngine, Sam3Masks(settings, self.models))
 
     def latent_codec(self) -> LatentCodec:
-        """The autoencoder that gives latents."""
-        from .latent_codec import LatentCodec
+        """The autoencoder that gives the latents of shards."""
+        return self._load("latent_codec", lambda: self._make_codec(self.profile.engines.latent_codec))
 
-        chosen = self.profile.engines.latent_codec
-        return self._load(
-            "latent_codec",
-            lambda: LatentCodec.load(chosen.weights, device=chosen.device, revision=chosen.revision),
-        )
+    def extra_latent_codecs(self) -> Mapping[str, LatentCodec]:
+        """The autoencoders that give every clip's latents in further spaces, by the profile's names."""
+        chosen = self.profile.engines.extra_latent_codecs
+        return {
+            name: self._load(f"latent_codec/{name}", functools.partial(self._make_codec, settings))
+            for name, settings in chosen.items()
+        }
+
+    def _make_codec(self, settings: LatentCodecSettings) -> LatentCodec:
+        from .resident_codec import ResidentCodec
+
+        return ResidentCodec(settings, self.models)
 
     def latent_space(self) -> LatentSpace:
         """The latent codec's space, from its files alone: the model is not loaded."""
-        from .latent_codec import latent_space
-
-        chosen = self.profile.engines.latent_codec
-        return self._load("latent_space", lambda: latent_space(chosen.weights, revision=chosen.revision))
+        return self.latent_codec().space
 
     def _load(self, name: str, make: Callable[[], _Engine]) -> _Engine:
         with self._lock:
@@ -282,3 +455,24 @@ class Engines:
 def identity_of(contract: EngineContract) -> EngineIdentity:
     """Identity of an engine without weights."""
     return EngineIdentity(contract.name, contract.licence)
+
+
+def engine_identity(engine: _DeclaresContract) -> EngineIdentity:
+    """An engine's own identity, with the digests of its weights; of one without weights that of its contract."""
+    identity = getattr(engine, "identity", None)
+    return identity if isinstance(identity, EngineIdentity) else identity_of(engine.contract)
+
+
+def settings_in_key(settings: Section) -> dict[str, Any]:
+    """Settings of an engine as JSON, without what cannot change what it makes: where weights lie (their digests count),
+    and how they share a device."""
+    dumped = settings.model_dump(mode="json")
+    for name, value in settings:
+        if name == "device" or (isinstance(settings, ModelSettings) and name in _PLACES):
+            del dumped[name]
+        elif isinstance(value, Section):
+            dumped[name] = settings_in_key(value)
+    return dumped
+
+
+_PLACES = ("id", "path", "revision", "licence", "offload", "device_memory")

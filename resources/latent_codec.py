@@ -1,4 +1,8 @@
-"""Video latents: frames in, normalised latents of a causal Cosmos autoencoder out, and back, a few frames at a time."""
+"""Video latents: frames in, normalised latents of a video autoencoder out, and back.
+
+One codec class serves every architecture; a `CodecNetwork` per architecture runs the diffusers model: Cosmos and Wan,
+which are causal, a few frames at a time, and LTX-2 over the whole clip.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,10 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +21,6 @@ from numpy.typing import NDArray
 from ..datasets.errors import ContractError, EngineError
 from ..datasets.files import sha256_of_file
 from ..datasets.latent_spaces import LatentSpace
-
-if TYPE_CHECKING:
-    from .cosmos_streaming import CosmosNetwork
 
 UInt8 = NDArray[np.uint8]
 Float16 = NDArray[np.float16]
@@ -28,14 +30,36 @@ LATENT_SPACE_FILE = "latent_space.json"
 UNKNOWN_LICENCE = "unknown"
 
 
-class LatentCodec:
-    """A trained `AutoencoderKLCosmos` with the latent space that it gives.
+class CodecNetwork(Protocol):
+    """Encoder and decoder of one autoencoder architecture.
 
-    Frames pass through in groups as long as the temporal stride, with the numbers of one pass over the whole clip, so
-    memory does not grow with a clip's length. One codec may be shared by any number of threads.
+    Attributes:
+        model: the diffusers model.
+        streams: whether a pass may be cut into the first frame and groups as long as the temporal stride, with the
+            numbers of one pass over the whole clip; else every pass is one call.
     """
 
-    def __init__(self, network: CosmosNetwork, space: LatentSpace) -> None:
+    model: Any
+    streams: bool
+
+    def encode(self, frames: Any, history: dict[Any, Any]) -> Any:
+        """(T, B, H, W, 3) tensor in -1..1 to (t, B, C, h, w) latents, not normalised; `history` is the pass's own."""
+        ...
+
+    def decode(self, latents: Any, history: dict[Any, Any]) -> Any:
+        """(t, B, C, h, w) latents to (T, B, H, W, 3) frames, about -1..1."""
+        ...
+
+
+class LatentCodec:
+    """A trained video autoencoder with the latent space that it gives.
+
+    Where the architecture allows it, frames pass through in groups as long as the temporal stride, with the numbers of
+    one pass over the whole clip, so that memory does not grow with a clip's length. One codec may be shared by any
+    number of threads.
+    """
+
+    def __init__(self, network: CodecNetwork, space: LatentSpace) -> None:
         self._network = network
         self.space = space
         parameter = next(network.model.parameters())
@@ -43,7 +67,13 @@ class LatentCodec:
 
     @classmethod
     def load(
-        cls, weights: str | Path, *, device: str = "cpu", dtype: str = "float32", revision: str | None = None
+        cls,
+        weights: str | Path,
+        *,
+        device: str = "cpu",
+        dtype: str = "float32",
+        revision: str | None = None,
+        tiling: bool = False,
     ) -> LatentCodec:
         """Loads a codec from files on this machine; nothing is fetched.
 
@@ -53,17 +83,19 @@ class LatentCodec:
             device: "cpu", "cuda" or "cuda:N".
             dtype: "float32", "bfloat16" or "float16", of weights and activations.
             revision: of a hub id.
+            tiling: work through large frames in blended tiles; only for an architecture that takes a clip as a whole.
 
         Raises:
-            EngineError: files are missing, unreadable or of another model class, or the device cannot be used.
+            EngineError: files are missing, unreadable or of another model class, the device cannot be used, or tiling
+                is asked of an architecture that has no use for it.
         """
         import torch
 
-        from .cosmos_streaming import CosmosNetwork
-
         folder = weights_folder(weights, revision=revision)
         space = latent_space(weights, revision=revision)
-        network = CosmosNetwork(_read_model(folder))
+        network = ARCHITECTURES[architecture_of(folder)].network(_read_model(folder))
+        if tiling:
+            _use_tiles(network, folder)
         try:
             # ModelMixin.to warns of layers that this model lacks.
             torch.nn.Module.to(network.model, device=torch.device(device), dtype=getattr(torch, dtype))
@@ -77,8 +109,8 @@ class LatentCodec:
         """Encodes a clip.
 
         Args:
-            frames: (T, H, W, 3) uint8 sRGB, or T frames (H, W, 3) one after the other; T = 1 + 8k, H and W
-                multiples of 16.
+            frames: (T, H, W, 3) uint8 sRGB, or T frames (H, W, 3) one after the other; T = 1 + temporal stride · k,
+                H and W multiples of 16 and of the spatial stride.
 
         Returns:
             (C, t, h, w) float16, normalised as `space` declares.
@@ -110,19 +142,27 @@ class LatentCodec:
         return np.concatenate(list(self.decode_groups(latents)))
 
     def decode_groups(self, latents: NDArray[np.floating]) -> Iterator[UInt8]:
-        """Decodes as `decode`, one latent frame at a time: 1 frame first, then 8 a group."""
+        """Decodes as `decode`, one latent frame at a time where the architecture allows it: 1 frame first, then a
+        group as long as the temporal stride for each."""
         import torch
 
         raw = torch.from_numpy(self.space.denormalise(latents))
         history: dict[Any, Any] = {}
-        for index in range(raw.shape[1]):
+        for group in raw.split(1, dim=1) if self._network.streams else (raw,):
             with torch.inference_mode():
-                latent = raw[None, None, :, index].to(self._device, self._dtype)
+                latent = group.transpose(0, 1)[:, None].to(self._device, self._dtype)
                 frames = self._network.decode(latent, history)[:, 0].float()
                 yield frames.add_(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8).cpu().numpy()
 
+    def round_trip(self, latents: NDArray[np.floating]) -> Float16:
+        """Latents of the decoded latents: encode(decode(z)), which a perfect codec gives back as z."""
+        return self.encode(self.decode(latents))
+
     def _groups(self, frames: Iterable[UInt8]) -> Iterator[UInt8]:
-        """The first frame, then groups as long as the temporal stride."""
+        """The first frame, then groups as long as the temporal stride; or the whole clip at once."""
+        if not self._network.streams:
+            yield self._whole_clip(frames)
+            return
         remaining = iter(frames)
         size: tuple[int, ...] | None = None
         count = 0
@@ -136,6 +176,15 @@ class LatentCodec:
             for frame in group:
                 size = self._checked_size(frame, size)
             yield np.stack(group)
+
+    def _whole_clip(self, frames: Iterable[UInt8]) -> UInt8:
+        size: tuple[int, ...] | None = None
+        clip = []
+        for frame in frames:
+            size = self._checked_size(frame, size)
+            clip.append(frame)
+        self.space.latent_frames(len(clip))
+        return np.stack(clip)
 
     def _checked_size(self, frame: UInt8, size: tuple[int, ...] | None) -> tuple[int, ...]:
         good = frame.ndim == 3 and frame.shape[2] == 3 and frame.dtype == np.uint8
@@ -209,8 +258,9 @@ def weights_licence(weights: str | Path, *, revision: str | None = None) -> str:
 def latent_space(weights: str | Path, *, revision: str | None = None) -> LatentSpace:
     """The latent space that a model's files declare; the model is not loaded.
 
-    A `latent_space.json` beside the weights decides. Without one, mean and std are the model configuration's, and the
-    scale is the `sigma_data` of the scheduler of the pipeline that the model is part of (Cosmos: 0.5), or 1.
+    A `latent_space.json` beside the weights decides. Without one, mean, std and scale are those that the architecture's
+    pipelines normalise with: of Cosmos and Wan the configuration's (Cosmos: scaled by the `sigma_data` of the scheduler
+    of the pipeline that the model is part of, 0.5, or 1), of LTX-2 buffers among the weights and `scaling_factor`.
 
     Raises:
         EngineError: as `weights_folder`, the model is of another class, or the declared space of other weights.
@@ -228,18 +278,103 @@ def latent_space(weights: str | Path, *, revision: str | None = None) -> LatentS
                 remedy="Put the weights back, or write latent_space.json for these",
             )
         return space
-    config = _read_config(folder)
-    channels = config["latent_channels"]
+    try:
+        fields = ARCHITECTURES[architecture_of(folder)].space(_read_config(folder), folder)
+    except KeyError as error:
+        raise EngineError(
+            f"the configuration has no {error}", where=str(folder / "config.json"), remedy="Download the model again"
+        ) from error
     return LatentSpace(
         id=_space_id(weights, revision),
-        channels=channels,
-        mean=_table(config["latents_mean"], channels, missing=0),
-        std=_table(config["latents_std"], channels, missing=1),
-        scale=_scheduler_scale(folder),
-        temporal_stride=config["temporal_compression_ratio"],
-        spatial_stride=config["spatial_compression_ratio"],
+        **fields,
         weights_digest=digest,
         licence=weights_licence(weights, revision=revision),
+    )
+
+
+def _cosmos_network(model: Any) -> CodecNetwork:
+    from .cosmos_streaming import CosmosNetwork
+
+    return CosmosNetwork(model)
+
+
+def _cosmos_space(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Mean and std are those of the configuration; the scale is the scheduler's `sigma_data` (Cosmos: 0.5)."""
+    channels = config["latent_channels"]
+    return {
+        "channels": channels,
+        "mean": _table(config["latents_mean"], channels, missing=0),
+        "std": _table(config["latents_std"], channels, missing=1),
+        "scale": _scheduler_scale(folder),
+        "temporal_stride": config["temporal_compression_ratio"],
+        "spatial_stride": config["spatial_compression_ratio"],
+    }
+
+
+def _wan_network(model: Any) -> CodecNetwork:
+    from .latent_codecs_wan import WanNetwork
+
+    return WanNetwork(model)
+
+
+def _wan_space(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    from .latent_codecs_wan import space_fields
+
+    return space_fields(config)
+
+
+def _ltx2_network(model: Any) -> CodecNetwork:
+    from .latent_codecs_ltx2 import Ltx2Network
+
+    return Ltx2Network(model)
+
+
+def _ltx2_space(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    from .latent_codecs_ltx2 import space_fields
+
+    return space_fields(config, folder)
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """A kind of video autoencoder.
+
+    Attributes:
+        class_name: of diffusers, as the model's config.json names it.
+        temporal_stride: that of its published weights; those of a folder are in its config.json.
+        spatial_stride: likewise.
+        network: runs a model of this kind.
+        space: the fields of the latent space, of config.json and the folder that it lies in.
+    """
+
+    class_name: str
+    temporal_stride: int
+    spatial_stride: int
+    network: Callable[[Any], CodecNetwork]
+    space: Callable[[dict[str, Any], Path], dict[str, Any]]
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "cosmos": Architecture("AutoencoderKLCosmos", 8, 8, _cosmos_network, _cosmos_space),
+    "wan": Architecture("AutoencoderKLWan", 4, 8, _wan_network, _wan_space),
+    "ltx2": Architecture("AutoencoderKLLTX2Video", 8, 32, _ltx2_network, _ltx2_space),
+}
+"""The architectures that latents can come from. Wan 2.2's 5B weights have a spatial stride of 16."""
+
+
+def architecture_of(folder: Path) -> str:
+    """Which of `ARCHITECTURES` a folder's config.json names.
+
+    Raises:
+        EngineError: none that is known.
+    """
+    kind = _read_config(folder).get("_class_name")
+    for name, architecture in ARCHITECTURES.items():
+        if architecture.class_name == kind:
+            return name
+    known = ", ".join(architecture.class_name for architecture in ARCHITECTURES.values())
+    raise EngineError(
+        f"the model is of class {kind}", where=str(folder / "config.json"), remedy=f"Give one of these: {known}"
     )
 
 
@@ -289,24 +424,31 @@ def _hub_snapshot(weights: str, revision: str | None) -> Path:
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
-    config = json.loads((folder / "config.json").read_text())
-    kind = config.get("_class_name")
-    if kind != "AutoencoderKLCosmos":
-        raise EngineError(
-            f"the model is of class {kind}", where=str(folder / "config.json"), remedy="Give an AutoencoderKLCosmos"
-        )
-    return config
+    return json.loads((folder / "config.json").read_text())
 
 
 def _read_model(folder: Path) -> Any:
+    import diffusers
     import torch
-    from diffusers.models.autoencoders.autoencoder_kl_cosmos import AutoencoderKLCosmos
 
+    model_class = getattr(diffusers, ARCHITECTURES[architecture_of(folder)].class_name)
     try:
         # Without low_cpu_mem_usage=False diffusers warns where accelerate is not installed.
-        model = AutoencoderKLCosmos.from_pretrained(
+        model = model_class.from_pretrained(
             folder, torch_dtype=torch.float32, local_files_only=True, low_cpu_mem_usage=False
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise EngineError(str(error), where=str(folder), remedy="Download or write the model again") from error
     return model.eval().requires_grad_(False)
+
+
+def _use_tiles(network: CodecNetwork, folder: Path) -> None:
+    if network.streams:
+        raise EngineError(
+            f"tiling is asked for, and {type(network.model).__name__} works through a clip a few frames at a time",
+            where=str(folder),
+            remedy="Remove tiling: its memory does not grow with the clip",
+        )
+    network.model.enable_tiling()
+    # Time too is cut into tiles: the whole clip at once is what fills the memory.
+    network.model.use_framewise_encoding = network.model.use_framewise_decoding = True

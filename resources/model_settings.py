@@ -30,7 +30,8 @@ class ModelSettings(Section):
     precision: Precision = "bfloat16"
     """Of weights and activations."""
     attention: str | None = None
-    """Attention backend by the library's name for it, such as sdpa or flash_attention_2; null: the library's choice."""
+    """Attention by the library's own name: of diffusers (native, flash, sage) for pipelines and autoencoders, of
+    transformers (sdpa, eager, flash_attention_2) for its models; null: the library's choice."""
     offload: Offload = "none"
     """model: each part is on the device while it works; sequential: each layer."""
     vae_tiling: bool = False

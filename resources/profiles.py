@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, field_validator, model_validator
@@ -20,17 +21,29 @@ from pydantic_core import ErrorDetails
 
 from ..datasets.errors import ConfigError
 from ..ops.quality import QualityThresholds
+from .diffusers_settings import FluxFillViewSettings, FluxViewSettings, SanaWMVideoSettings, WanVaceVideoSettings
+from .engine_choice import EngineChoice, chosen_section
+from .forecast import ForecastSettings
+from .latent_codec import ARCHITECTURES
 from .located_yaml import KeyPath, LocatedYaml, dotted, parse
+from .model_settings import Precision
 from .profile_sections import Device, EngineSettings, EveryPositive, Fraction, LocationText, Section, refusal
 from .quantities import UNITS_AS_TEXT, Angle, Length, Memory
+from .transformers_settings import (
+    DepthAnythingScaffoldSettings,
+    DepthProScaffoldSettings,
+    Sam2ObjectsSettings,
+    Sam3ObjectsSettings,
+)
 
 PROFILE_VARIABLE = "SCENELOOM_CONFIG"
 """Environment variable that names the profile when none is given."""
 DEFAULT_PROFILE = Path(__file__).resolve().parents[1] / "configs" / "demo.yaml"
 """The profile of a checkout; an installed wheel has none."""
 
-_TEMPORAL_STRIDE = 8
 _SIDE_MULTIPLE = 16
+_GIVE_GEOMETRY = ("ground_truth", "tour_into_picture")
+_CODEC_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,30}")
 _TRAJECTORY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
@@ -91,34 +104,48 @@ class Releases(Section):
 
 
 class Frames(Section):
-    """Size of a clip. The latent code is causal with strides 8 × 8 × 8 in time, height and width."""
+    """Size of a clip; it must fit the latent codec, whose strides the first frame of a clip stands outside of."""
 
-    count: Annotated[int, Field(ge=9)]
-    """Frames in a clip: 8k + 1, so that the first frame and every group of eight make one latent frame each."""
+    count: Annotated[int, Field(ge=5)]
+    """Frames in a clip: 8k + 1 (4k + 1 for Wan's codec), so that the first frame and every group make a latent frame
+    each."""
     height: Annotated[int, Field(ge=64)]
-    """Height in pixels, a multiple of 16."""
+    """Height in pixels, a multiple of 16 (32 for LTX-2's codec)."""
     width: Annotated[int, Field(ge=64)]
-    """Width in pixels, a multiple of 16."""
+    """Width in pixels, a multiple of 16 (32 for LTX-2's codec)."""
     frames_per_second: Annotated[int, Field(ge=1, le=240)] = 24
     """Frame rate written into the videos."""
-
-    @field_validator("count")
-    @classmethod
-    def _whole_groups(cls, count: int) -> int:
-        extra = (count - 1) % _TEMPORAL_STRIDE
-        if extra:
-            below, above = count - extra, count - extra + _TEMPORAL_STRIDE
-            raise refusal(f"{count} frames, not 8k + 1", f"The nearest possible counts are {below} and {above}.")
-        return count
 
     @field_validator("height", "width")
     @classmethod
     def _whole_blocks(cls, side: int) -> int:
-        if side % _SIDE_MULTIPLE:
-            below = side - side % _SIDE_MULTIPLE
-            remedy = f"The nearest possible sides are {below} and {below + _SIDE_MULTIPLE}."
-            raise refusal(f"{side} pixels, not a multiple of {_SIDE_MULTIPLE}", remedy)
+        _require_multiple(side, _SIDE_MULTIPLE)
         return side
+
+    def require_groups(self, stride: int, multiple: int) -> None:
+        """Refuse clips that cannot be cut into groups of `stride` frames after the first and blocks of `multiple`
+        pixels; for the profile's validation.
+
+        Raises:
+            PydanticCustomError: naming the nearest sizes that fit.
+        """
+        extra = (self.count - 1) % stride
+        if extra:
+            below, above = self.count - extra, self.count - extra + stride
+            raise refusal(
+                f"{self.count} frames, not {stride}k + 1",
+                f"The nearest possible counts are {below} and {above}.",
+                ("frames", "count"),
+            )
+        for name in ("height", "width"):
+            _require_multiple(getattr(self, name), multiple, ("frames", name))
+
+
+def _require_multiple(side: int, multiple: int, below: KeyPath = ()) -> None:
+    if side % multiple:
+        lower = side - side % multiple
+        remedy = f"The nearest possible sides are {lower} and {lower + multiple}."
+        raise refusal(f"{side} pixels, not a multiple of {multiple}", remedy, below)
 
 
 class View(Section):
@@ -225,9 +252,9 @@ class PictureView(EngineSettings):
 class ConditioningView(Section):
     """How a scene gets its first view."""
 
-    prompt: ProceduralView = ProceduralView()
+    prompt: Annotated[ProceduralView | FluxViewSettings, EngineChoice()] = ProceduralView()
     """Engine for scenes that are prompts."""
-    image: PictureView = PictureView()
+    image: Annotated[PictureView | FluxFillViewSettings, EngineChoice()] = PictureView()
     """Engine for scenes that are pictures."""
 
 
@@ -246,9 +273,14 @@ class TourIntoPictureScaffold(EngineSettings):
 class SceneScaffold(Section):
     """How a scene gets its geometry."""
 
-    prompt: GroundTruthScaffold = GroundTruthScaffold()
+    prompt: Annotated[
+        GroundTruthScaffold | TourIntoPictureScaffold | DepthProScaffoldSettings | DepthAnythingScaffoldSettings,
+        EngineChoice(),
+    ] = GroundTruthScaffold()
     """Engine for scenes that are prompts."""
-    image: TourIntoPictureScaffold = TourIntoPictureScaffold()
+    image: Annotated[
+        TourIntoPictureScaffold | DepthProScaffoldSettings | DepthAnythingScaffoldSettings, EngineChoice()
+    ] = TourIntoPictureScaffold()
     """Engine for scenes that are pictures."""
 
 
@@ -263,16 +295,26 @@ class RaycastVideo(EngineSettings):
 
 
 class LatentCodecSettings(Section):
-    """The autoencoder that gives latents: shipped or hub weights by id, or a folder of weights."""
+    """An autoencoder that gives latents: shipped or hub weights by id, or a folder of weights."""
 
     id: str | None = None
     """Id of shipped weights, or a hub id whose files are already on this machine."""
     path: LocationText | None = None
-    """Folder of weights as written by save_pretrained."""
+    """Folder of weights as written by save_pretrained; of a pipeline's folder its `vae` is taken."""
     revision: str | None = None
     """Revision of the hub weights."""
+    architecture: Literal["cosmos", "wan", "ltx2"] = "cosmos"
+    """Which model the weights are of: AutoencoderKLCosmos, AutoencoderKLWan or AutoencoderKLLTX2Video."""
     device: Device = "cpu"
     """cpu, cuda or cuda:N."""
+    precision: Precision = "float32"
+    """Of weights and activations."""
+    tiling: bool = False
+    """Work through large frames and long clips in blended tiles: for ltx2, which takes a clip as a whole."""
+    device_memory: Annotated[Memory, Field(gt=0)] | None = None
+    """What the codec takes on its device while it works; null: the size of its weights."""
+    measure_drift: bool = False
+    """Decode and encode every clip's latents once more, and record how far they come out from what they were."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -281,6 +323,12 @@ class LatentCodecSettings(Section):
             raise refusal(found, "Give one of the two.")
         if self.revision is not None and self.id is None:
             raise refusal("a revision without an id", "A revision belongs to a hub id; remove it, or give the id.")
+        if self.tiling and self.architecture != "ltx2":
+            raise refusal(
+                f"tiling for {self.architecture}, which works through a clip a few frames at a time",
+                "Remove it: memory does not grow with the clip.",
+                ("tiling",),
+            )
         return self
 
     @property
@@ -291,6 +339,12 @@ class LatentCodecSettings(Section):
 
 class GroundTruthDepthAndPoses(EngineSettings):
     """Exact depth and the cameras the frames were rendered with."""
+
+    engine: Literal["ground_truth"] = "ground_truth"
+
+
+class GroundTruthObjects(EngineSettings):
+    """The objects of the scene's geometry; a scene of which only depth is known has none."""
 
     engine: Literal["ground_truth"] = "ground_truth"
 
@@ -306,12 +360,56 @@ class Engines(Section):
     """First view of a scene."""
     scene_scaffold: SceneScaffold = SceneScaffold()
     """Geometry of a scene."""
-    video_latents: RaycastVideo = RaycastVideo()
+    video_latents: Annotated[RaycastVideo | SanaWMVideoSettings | WanVaceVideoSettings, EngineChoice()] = RaycastVideo()
     """Frames of a clip."""
     latent_codec: LatentCodecSettings = LatentCodecSettings(id=SHIPPED_CODEC)
-    """Latents of a clip."""
-    depth_and_poses: GroundTruthDepthAndPoses = GroundTruthDepthAndPoses()
-    """Depth and cameras of a clip."""
+    """Latents of a clip: those that shards hold."""
+    extra_latent_codecs: dict[str, LatentCodecSettings] = Field(default_factory=dict)
+    """Codecs that give the same clips' latents in further spaces, by a name for each; they lie beside the first."""
+    depth_and_poses: Annotated[
+        GroundTruthDepthAndPoses | DepthProScaffoldSettings | DepthAnythingScaffoldSettings, EngineChoice()
+    ] = GroundTruthDepthAndPoses()
+    """Depth and cameras of a clip. Engines that estimate depth do so frame by frame; the cameras are the commanded
+    ones."""
+    scene_objects: Annotated[GroundTruthObjects | Sam2ObjectsSettings | Sam3ObjectsSettings, EngineChoice()] = (
+        GroundTruthObjects()
+    )
+    """Objects that the conditioning view shows."""
+
+    @field_validator("extra_latent_codecs")
+    @classmethod
+    def _names_of_codecs(cls, codecs: dict[str, LatentCodecSettings]) -> dict[str, LatentCodecSettings]:
+        for name in codecs:
+            if not _CODEC_NAME.fullmatch(name):
+                raise refusal(f'"{name}" cannot name a latent space', "Use small letters, digits, - and _.", (name,))
+        return codecs
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        """Every engine gets what it needs from those before it."""
+        views, scaffolds = self.conditioning_view, self.scene_scaffold
+        if scaffolds.prompt.engine == "ground_truth" and views.prompt.engine != "procedural":
+            raise refusal(
+                f"ground_truth for views of the engine {views.prompt.engine}, behind which there is no geometry",
+                "Choose an engine that finds depth in a picture, or the view engine procedural.",
+                ("scene_scaffold", "prompt"),
+            )
+        if self.video_latents.engine == "raycast":
+            for kind, scaffold in (("prompt", scaffolds.prompt), ("image", scaffolds.image)):
+                if scaffold.engine not in _GIVE_GEOMETRY:
+                    raise refusal(
+                        f"raycast needs geometry, and {scaffold.engine} ({kind}) finds depth alone",
+                        f"Choose a scaffold engine that gives geometry ({' or '.join(_GIVE_GEOMETRY)}), or a video "
+                        "engine that generates.",
+                        ("video_latents",),
+                    )
+        elif self.depth_and_poses.engine == "ground_truth":
+            raise refusal(
+                f"ground_truth for clips of the engine {self.video_latents.engine}: only rendered clips have one",
+                "Choose an engine that estimates depth, such as depth_anything or depth_pro.",
+                ("depth_and_poses",),
+            )
+        return self
 
 
 class Video(Section):
@@ -381,10 +479,41 @@ class Profile(Section):
     """Which objects enter the object table."""
     execution: Execution = Execution()
     """How the work is cut and repeated."""
+    forecast: ForecastSettings = ForecastSettings()
+    """What `sceneloom forecast` goes by."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Every random draw derives from this and the scene's own seed."""
 
     _file: Path = PrivateAttr(default=Path())
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        """Clips are of a size that the codecs and the video engine take."""
+        codecs = (self.engines.latent_codec, *self.engines.extra_latent_codecs.values())
+        architectures = [ARCHITECTURES[codec.architecture] for codec in codecs]
+        self.frames.require_groups(
+            math.lcm(*(each.temporal_stride for each in architectures)),
+            math.lcm(_SIDE_MULTIPLE, *(each.spatial_stride for each in architectures)),
+        )
+        video = self.engines.video_latents
+        if isinstance(video, SanaWMVideoSettings):
+            video.require_frames(self.frames.height, self.frames.width)
+        return self
+
+    @model_validator(mode="after")
+    def _objects_can_move(self) -> Self:
+        """Only the ray caster shows motions, and only procedural scenes have them."""
+        engines = self.engines
+        if self.motion.objects and (
+            engines.video_latents.engine != "raycast" or engines.scene_scaffold.prompt.engine != "ground_truth"
+        ):
+            raise refusal(
+                f"{self.motion.objects} moving objects, which the video engine {engines.video_latents.engine} and the "
+                f"scaffold engine {engines.scene_scaffold.prompt.engine} cannot show",
+                "Set motion.objects to 0, or choose procedural, ground_truth and raycast.",
+                ("motion", "objects"),
+            )
+        return self
 
     @property
     def file(self) -> Path:
@@ -442,10 +571,11 @@ def _config_error(errors: Sequence[ErrorDetails], document: LocatedYaml, name: s
     """One ConfigError for all refusals, in the order of their lines: the first in full, the others below it."""
     refusals = []
     for error in errors:
-        path = _path_in(document.value, (*error["loc"], *error.get("ctx", {}).get("below", ())))
+        path = (*_path_in(document.value, error["loc"]), *error.get("ctx", {}).get("below", ()))
         line = document.line(path)
         order = (line, error["type"] == "missing")
-        refusals.append((order, f"{name}:{line}: {dotted(path) or '(top level)'}", *_explain(error, path)))
+        explained = _explain(error, path, document.value)
+        refusals.append((order, f"{name}:{line}: {dotted(path) or '(top level)'}", *explained))
     refusals.sort(key=lambda refusal: refusal[0])
     _, where, found, remedy = refusals[0]
     others = "".join(f"\n{where}: {found}. {remedy}" for _, where, found, remedy in refusals[1:])
@@ -457,6 +587,8 @@ def _path_in(value: Any, location: Sequence[str | int]) -> KeyPath:
     path: list[str | int] = []
     for position, part in enumerate(location):
         last = position == len(location) - 1
+        if isinstance(value, Mapping) and part == value.get("engine") and part not in value:
+            continue
         if isinstance(value, Mapping) and (part in value or last):
             value = value.get(part)
             path.append(part)
@@ -466,20 +598,23 @@ def _path_in(value: Any, location: Sequence[str | int]) -> KeyPath:
     return tuple(path)
 
 
-def _explain(error: ErrorDetails, path: KeyPath) -> tuple[str, str]:
+def _explain(error: ErrorDetails, path: KeyPath, document: Any) -> tuple[str, str]:
     context = error.get("ctx", {})
-    key = str(path[-1]) if path else ""
+    key = str(error["loc"][-1]) if error["loc"] else ""
     value = error["input"]
     if error["type"] == "extra_forbidden":
-        return f'unknown key "{key}"', _nearest(key, list(_section_at(path[:-1]).model_fields), "keys here")
+        return f'unknown key "{key}"', _nearest(key, list(_section_at(path[:-1], document).model_fields), "keys here")
     if error["type"] == "missing":
-        return f'the key "{key}" is missing', f"Add it: {_description(path)}"
+        return f'the key "{key}" is missing', f"Add it: {_description(path, document)}"
+    if error["type"] == "union_tag_invalid":
+        known = re.findall(r"'([^']*)'", context["expected_tags"])
+        return f'unknown engine "{context["tag"]}"', _nearest(context["tag"], known, "engines here")
     if error["type"] == "refused":
         return context["found"], context["remedy"]
     if error["type"] == "quantity":
         return f"{_brief(value)}: {error['msg']}", context["remedy"]
     message = re.sub(r"^\w+ should", "it should", error["msg"]).replace("a valid tuple", "a list")
-    return f"{_brief(value)} is refused: {message}", _description(path)
+    return f"{_brief(value)} is refused: {message}", _description(path, document)
 
 
 def _brief(value: Any) -> str:
@@ -493,20 +628,21 @@ def _nearest(word: str, known: Sequence[str], what: str) -> str:
     return f"{suggestion}Known {what}: {', '.join(known)}."
 
 
-def _section_at(path: KeyPath) -> type[Section]:
-    """The section class that the keys of `path` lead to."""
+def _section_at(path: KeyPath, document: Any) -> type[Section]:
+    """The section class that the keys of `path` lead to; where engines are to choose from, the one that was chosen."""
     section: type[Section] = Profile
+    value = document
     for part in path:
         field = section.model_fields.get(str(part))
-        kinds = () if field is None else (field.annotation, *get_args(field.annotation))
-        section = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)), section)
+        value = value.get(part) if isinstance(value, Mapping) else None
+        section = (None if field is None else chosen_section(field.annotation, value)) or section
     return section
 
 
-def _description(path: KeyPath) -> str:
+def _description(path: KeyPath, document: Any) -> str:
     """What the key at `path` (or the nearest key above it that has a description) is for."""
     for length in range(len(path), 0, -1):
-        field = _section_at(path[: length - 1]).model_fields.get(str(path[length - 1]))
+        field = _section_at(path[: length - 1], document).model_fields.get(str(path[length - 1]))
         if field is not None and field.description:
             return field.description
     return "`sceneloom config schema` lists what every key takes."

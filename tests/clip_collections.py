@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from sceneloom.datasets.layouts.release import ReleaseClip
+from sceneloom.datasets.picture_runs import encode_clip
 from sceneloom.datasets.shards import ClipArrays, write_shard
 from sceneloom.datasets.training_index import QUALITY_NUMBERS, TRAINING_INDEX_SCHEMA, write_table
 
@@ -94,7 +95,7 @@ def clip_arrays(clip: ReleaseClip) -> ClipArrays:
         trajectory=clip.trajectory,
         latents=clip.latents(),
         depth=depth,
-        rgb_mp4=clip.rgb_mp4(),
+        rgb=encode_clip(clip.rgb()),
         c2w=c2w,
         intrinsics=intrinsics,
         metric=clip.metric,

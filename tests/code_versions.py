@@ -34,6 +34,12 @@ MAKES_NOTHING = {
     "assets/stage.py": "carries what was made",
     "datasets/errors.py": "words of messages",
     "resources/failures.py": "words of reasons",
+    "resources/memory_ladder.py": "says in each record what it did",
+    "resources/model_files.py": "finds weights, whose digests count",
+    "resources/model_loading.py": "loads weights by settings that count",
+    "resources/model_settings.py": "settings, which count",
+    "resources/profile_sections.py": "settings, which count",
+    "resources/resident_models.py": "keeps weights loaded",
     "resources/store.py": "keeps what was made",
 }
 """Modules that stages use without their code deciding what is made."""

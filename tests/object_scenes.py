@@ -17,8 +17,9 @@ from sceneloom.datasets.parquet import read_parquet
 from .release_scenes import make_scene
 from .tiny import made_collection
 
-FOUR, ALL, TEST = "1000001", "1000002", "1000003"
-"""Numbers of the scenes: four objects of the living room, all six of it, and the courtyard as a test scene."""
+FOUR, ALL, TEST, VALIDATION = "1000001", "1000002", "1000003", "1000004"
+"""Numbers of the scenes: four objects of the living room and all six of it to train on, the courtyard to test with, and
+three objects of it to validate with."""
 
 
 @functools.cache
@@ -39,14 +40,16 @@ def scene_of_objects(name: str, objects: ReleaseObjects | None, split: str = "tr
 
 @functools.cache
 def object_scenes() -> Sequence[ReleaseScene]:
-    """The test scene first, so that layouts have to sort; a scene without objects last."""
+    """The test scene first, so that layouts have to sort; a scene without objects, then one to validate with, last."""
     room, courtyard = objects_of(0), objects_of(1)
     four = dataclasses.replace(room, scene_number=FOUR, objects=room.objects[:4])
+    three = dataclasses.replace(courtyard, scene_number=VALIDATION, objects=courtyard.objects[:3])
     return (
         scene_of_objects("courtyard", dataclasses.replace(courtyard, scene_number=TEST), "test"),
         scene_of_objects("room-of-four", four),
-        scene_of_objects("room", dataclasses.replace(room, scene_number=ALL), "validation"),
+        scene_of_objects("room", dataclasses.replace(room, scene_number=ALL)),
         scene_of_objects("picture", None),
+        scene_of_objects("corner", three, "validation"),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 
 from sceneloom.assets import camera_paths, scene_scaffold
+from sceneloom.assets.stage import StageContext
 from sceneloom.datasets.errors import ConfigError
 from sceneloom.ops.raycast_reference import closest_distances, world_triangles
+from sceneloom.resources.embedded_engines import geometry_behind
 from sceneloom.resources.profiles import CameraFile
 
 from .tiny import FRAMES, HEIGHT, TRAJECTORIES, WIDTH, copied_collection, made_collection, run_scene
@@ -48,7 +51,7 @@ def test_cameras_move_the_way_their_trajectory_is_called(kind: str) -> None:
 def test_clearance_is_the_distance_to_the_nearest_surface_and_is_kept(kind: str) -> None:
     made = made_collection()
     inputs = made.inputs(made.scene(kind))
-    triangles = world_triangles(scene_scaffold.read_scaffold(inputs).geometry)
+    triangles = world_triangles(geometry_behind(scene_scaffold.read_scaffold(inputs)))
     summary = inputs.json("camera_paths", "paths.json")
     for trajectory in TRAJECTORIES:
         arrays = inputs.arrays("camera_paths", f"{trajectory}.npz")
@@ -123,3 +126,35 @@ def test_cameras_are_read_back_one_a_frame() -> None:
     cameras = camera_paths.read_cameras(made.inputs(made.scene()), "left", height=HEIGHT, width=WIDTH)
     assert len(cameras) == FRAMES
     assert {(camera.height, camera.width) for camera in cameras} == {(HEIGHT, WIDTH)}
+
+
+def test_cameras_keep_clear_of_what_the_view_shows_where_only_depth_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = made_collection()
+    scene = made.scene("prompt")
+    inputs = made.inputs(scene)
+    whole = scene_scaffold.read_scaffold(inputs)
+    wall = dataclasses.replace(whole, geometry=None, depth=np.full_like(whole.depth, 0.5), motions=())
+    paths = {}
+    for name, scaffold in (("whole", dataclasses.replace(whole, geometry=None)), ("wall", wall)):
+        monkeypatch.setattr(scene_scaffold, "read_scaffold", lambda _, scaffold=scaffold: scaffold)
+        (tmp_path / name).mkdir()
+        context = StageContext(
+            scene=scene,
+            profile=made.profile,
+            inputs=inputs,
+            scratch=tmp_path / name,
+            seed=made.record(scene, "camera_paths").key_parts.seed,
+            engines=made.runtime.engines,
+        )
+        paths[name] = camera_paths.make(context).metadata
+    # Of an open scene the view's surface gives nearly the path that its geometry gives.
+    known = made.record(scene, "camera_paths").metadata
+    for trajectory in TRAJECTORIES:
+        assert paths["whole"][trajectory]["factor"] == pytest.approx(known[trajectory]["factor"], abs=0.1)
+    # Half a metre from a wall the camera does not go through it.
+    assert paths["wall"]["zoom_in"]["smallest_clearance"] >= made.profile.trajectories.minimum_clearance
+    with np.load(tmp_path / "wall" / "zoom_in.npz") as archive:
+        assert archive["c2w"][:, 2, 3].max() <= 0.5 - made.profile.trajectories.minimum_clearance + 1e-3
+        np.testing.assert_allclose(archive["clearance"], 0.5 - archive["c2w"][:, 2, 3], atol=2e-3)

@@ -14,7 +14,7 @@ from sceneloom.orchestration import cli
 from .conftest import ToyProject
 from .toy_stages import MAKES, toy_stages
 
-PARTS = {"make", "publish", "doctor", "config", "scenes", "store", "view"}
+PARTS = {"make", "forecast", "publish", "doctor", "config", "scenes", "workers", "store", "view"}
 
 
 def run(*arguments: str) -> str:

@@ -16,6 +16,7 @@ from .code_versions import Source, UnknownSource, closure, digest, lock_entry, s
 
 OPS_OF_NO_STAGE = {
     "ops/block_pca.py": "yardstick of the latent codec",
+    "ops/forward_warping_reference.py": "oracle of the 3D cache",
     "ops/gaussian_compositing.py": "training on shards",
     "ops/gaussian_kernels.py": "training on shards",
     "ops/gaussian_projection.py": "training on shards",
@@ -58,7 +59,7 @@ def test_every_embedded_engine_belongs_to_a_stage() -> None:
         ("scene_scaffold", {"ops/box_scene.py", "ops/vanishing_point.py"}, {"ops/rooms.py"}),
         ("camera_paths", {"ops/clearance.py", "ops/trajectories.py", "datasets/colmap_files.py"}, {"ops/quality.py"}),
         ("video_latents", {"datasets/video.py", "ops/raycast_kernels.py"}, {"ops/rooms.py", "ops/clearance.py"}),
-        ("depth_and_poses", {"ops/alignment.py", "ops/raycast_bvh.py"}, {"datasets/video.py"}),
+        ("depth_and_poses", {"ops/alignment.py", "ops/scene_cache.py"}, {"ops/rooms.py", "ops/quality.py"}),
         ("scene_objects", {"ops/object_export.py", "ops/object_poses.py"}, {"ops/alignment.py"}),
         ("quality_report", {"ops/quality.py", "ops/warping_kernels.py"}, {"ops/raycast.py"}),
         ("gaussian_shards", {"datasets/shards.py"}, {"ops/quality.py"}),

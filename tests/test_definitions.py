@@ -150,11 +150,12 @@ def test_dagsters_own_checks_pass(command: Sequence[str], home: Path, profile: P
 
 def test_a_faulty_profile_is_told_where_dagster_loads_the_code(home: Path, tmp_path: Path) -> None:
     faulty = tmp_path / "faulty.yaml"
-    faulty.write_text("format: sceneloom.profile/1\nframes: {count: 18, height: 176, width: 320}\n")
+    faulty.write_text("format: sceneloom.profile/1\nframes: {count: 17, height: 180, width: 320}\n")
     done = _run(["dagster", "definitions", "validate", "-w", str(CHECKOUT / "workspace.yaml")], home, faulty)
     assert done.returncode != 0
-    assert f"{faulty}:2: frames.count: 18 frames, not 8k + 1. The nearest possible counts are 17 and 25." in (
-        done.stdout + done.stderr
+    assert (
+        f"{faulty}:2: frames.height: 180 pixels, not a multiple of 16. The nearest possible sides are 176 and 192."
+        in (done.stdout + done.stderr)
     )
 
 

@@ -15,7 +15,7 @@ from sceneloom.assets import camera_paths, depth_and_poses, scene_scaffold
 from sceneloom.assets.stage import StageContext
 from sceneloom.datasets.tensors import FLOAT16_RELATIVE_ERROR
 from sceneloom.ops.cameras import rotation_from_vector
-from sceneloom.resources.engines import Camera, ClipGeometry, Engines
+from sceneloom.resources.engines import Camera, ClipGeometry, Engines, Frames
 
 from .tiny import FRAMES, HEIGHT, TRAJECTORIES, WIDTH, made_collection
 
@@ -68,10 +68,11 @@ class _EstimatorOfAnotherFrame:
 
     depth: np.ndarray
 
-    def open_scene(self, scaffold: object) -> _EstimatorOfAnotherFrame:
+    def open_scene(self, scaffold: object, view: object) -> _EstimatorOfAnotherFrame:
         return self
 
-    def estimate(self, commanded: Sequence[Camera]) -> ClipGeometry:
+    def estimate(self, commanded: Sequence[Camera], frames: Frames) -> ClipGeometry:
+        assert len(list(frames())) == len(list(frames())) == FRAMES
         c2w = np.stack([camera.c2w for camera in commanded]).astype(np.float64)
         turned = np.eye(4)
         turned[:3, :3] = rotation_from_vector([0.2, -0.5, 0.1])
@@ -84,6 +85,7 @@ class _EstimatorOfAnotherFrame:
             c2w=estimated.astype(np.float32),
             intrinsics=intrinsics * np.float32(1.1),
             metric=False,
+            notes={"estimated_depth": True},
         )
 
 
@@ -112,6 +114,7 @@ def test_an_estimate_in_another_frame_and_scale_is_brought_to_the_commanded_came
     assert facts["rotation_error_degrees"] < 1e-2
     assert facts["focal_error"] == pytest.approx(0.1, rel=1e-3)
     assert facts["metric"] is False
+    assert facts["estimation"] == {"estimated_depth": True}
     with np.load(tmp_path / "left.depth.npz") as archive:
         np.testing.assert_allclose(archive["depth"], truth, rtol=3 * FLOAT16_RELATIVE_ERROR)
     with np.load(tmp_path / "left.cameras.npz") as archive:

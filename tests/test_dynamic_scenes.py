@@ -18,7 +18,7 @@ from sceneloom.ops import cameras, raycast_reference
 from sceneloom.ops.object_motion import moving_ids, scene_at
 from sceneloom.ops.quality import measure_clip
 from sceneloom.ops.raycast import RayCaster
-from sceneloom.resources.embedded_engines import GroundTruthScaffold
+from sceneloom.resources.embedded_engines import GroundTruthScaffold, geometry_behind
 from sceneloom.resources.engines import Scaffold, View
 from sceneloom.resources.profiles import Motion, load_profile
 
@@ -84,7 +84,7 @@ def test_depth_of_every_frame_is_that_of_the_scene_at_its_time(trajectory: str) 
     shots = camera_paths.read_cameras(inputs, trajectory, height=HEIGHT, width=WIDTH)
     ids = moving_ids(scaffold.motions)
     for frame, camera in enumerate(shots):
-        now = scene_at(scaffold.geometry, scaffold.motions, frame)
+        now = scene_at(geometry_behind(scaffold), scaffold.motions, frame)
         seen = RayCaster(now).geometry(camera.c2w, camera.intrinsics, HEIGHT, WIDTH)
         np.testing.assert_allclose(depth[frame], seen.depth, rtol=2 * FLOAT16_RELATIVE_ERROR)
         np.testing.assert_array_equal(mask[frame], np.isin(seen.instance_ids, ids))
@@ -99,7 +99,7 @@ def test_depth_on_a_moved_object_is_the_references() -> None:
     rows, columns = (each[::7] for each in np.nonzero(mask))
     fx, fy, cx, cy = camera.intrinsics
     local = np.stack([(columns + 0.5 - cx) / fx, (rows + 0.5 - cy) / fy, np.ones(len(rows))], axis=-1)
-    triangles = raycast_reference.world_triangles(scene_at(scaffold.geometry, scaffold.motions, frame))
+    triangles = raycast_reference.world_triangles(scene_at(geometry_behind(scaffold), scaffold.motions, frame))
     origins = np.broadcast_to(camera.c2w[:3, 3], local.shape)
     expected, _, _ = raycast_reference.closest_hits(triangles, origins, local @ camera.c2w[:3, :3].T)
     np.testing.assert_allclose(depth[rows, columns], expected, rtol=2 * FLOAT16_RELATIVE_ERROR)
@@ -112,7 +112,7 @@ def test_boxes_at_the_stored_poses_frame_the_pixels_of_their_objects(trajectory:
     objects = depth_and_poses.read_object_poses(inputs, trajectory)
     assert objects is not None
     poses, ids = objects["poses"], objects["instance_ids"].tolist()
-    assert ids == [item.instance_id for item in scaffold.geometry.instances]
+    assert ids == [item.instance_id for item in geometry_behind(scaffold).instances]
     assert poses.dtype == np.float32
     assert poses.shape == (FRAMES, len(ids), 4, 4)
     assert ids_where(objects) == moving_ids(scaffold.motions).tolist()
@@ -123,7 +123,7 @@ def test_boxes_at_the_stored_poses_frame_the_pixels_of_their_objects(trajectory:
     for frame in range(FRAMES):
         framed = np.zeros((HEIGHT, WIDTH), bool)
         for index in np.flatnonzero(objects["moving"]).tolist():
-            vertices = scaffold.geometry.instances[index].mesh.vertices
+            vertices = geometry_behind(scaffold).instances[index].mesh.vertices
             corners = np.array(list(itertools.product(*zip(vertices.min(0), vertices.max(0), strict=True))))
             world = corners @ poses[frame, index, :3, :3].T + poses[frame, index, :3, 3]
             pixels, _ = cameras.project(world, found["commanded_c2w"][frame], found["commanded_intrinsics"][frame])
@@ -142,7 +142,7 @@ def test_frames_of_the_video_show_the_motion() -> None:
     camera = camera_paths.read_cameras(inputs, "right", height=HEIGHT, width=WIDTH)[-1]
     errors = [
         np.abs(
-            RayCaster(scene_at(scaffold.geometry, scaffold.motions, time))
+            RayCaster(scene_at(geometry_behind(scaffold), scaffold.motions, time))
             .render(camera.c2w, camera.intrinsics, HEIGHT, WIDTH, seed=0)
             .rgb.astype(int)
             - frames[-1]
@@ -196,7 +196,7 @@ def test_cameras_keep_clear_of_where_objects_pass(trajectory: str) -> None:
     made, inputs, scaffold = dynamic_collection(), dynamic_inputs(), dynamic_scaffold()
     arrays = inputs.arrays("camera_paths", f"{trajectory}.npz")
     for frame in range(FRAMES):
-        caster = RayCaster(scene_at(scaffold.geometry, scaffold.motions, frame))
+        caster = RayCaster(scene_at(geometry_behind(scaffold), scaffold.motions, frame))
         distance = caster.closest_distance(arrays["c2w"][:, :3, 3])
         assert (distance >= made.profile.trajectories.minimum_clearance - 0.05).all()
         assert (distance >= arrays["clearance"] - 0.05).all()
@@ -246,7 +246,7 @@ def test_a_profile_without_motion_has_the_keys_it_always_had(tmp_path: Path) -> 
 
 def test_motions_of_another_seed_are_others() -> None:
     scaffold = dynamic_scaffold()
-    view = View(np.zeros((HEIGHT, WIDTH, 3), np.uint8), scaffold.intrinsics, scaffold.geometry, {})
+    view = View(np.zeros((HEIGHT, WIDTH, 3), np.uint8), scaffold.intrinsics, geometry_behind(scaffold), {})
     engine = GroundTruthScaffold(Motion(objects=2), FRAMES)
     motions = [engine.build_scaffold(view, seed=seed).motions for seed in (1, 1, 2)]
     records = [[motion.record() for motion in planned] for planned in motions]

@@ -18,7 +18,7 @@ from sceneloom.resources.embedded_engines import (
     RaycastVideo,
     TourIntoPictureScaffold,
 )
-from sceneloom.resources.engines import Camera, Scaffold
+from sceneloom.resources.engines import Camera, Scaffold, View
 from sceneloom.resources.profiles import PictureLimits
 
 from .tiny import HEIGHT, WIDTH, made_collection
@@ -36,6 +36,11 @@ ENGINES = (
 def scaffold(kind: str) -> Scaffold:
     made = made_collection()
     return scene_scaffold.read_scaffold(made.inputs(made.scene(kind)))
+
+
+def view(kind: str) -> View:
+    made = made_collection()
+    return conditioning_view.read_view(made.inputs(made.scene(kind)))
 
 
 def cameras() -> list[Camera]:
@@ -83,18 +88,26 @@ def test_a_picture_can_lie_behind_any_url() -> None:
 
 
 def test_ground_truth_needs_geometry() -> None:
-    made = made_collection()
-    view = conditioning_view.read_view(made.inputs(made.scene("image")))
     with pytest.raises(InputError, match=r"the view has no geometry behind it.*Use ground_truth only after an engine"):
-        GroundTruthScaffold().build_scaffold(view, seed=0)
+        GroundTruthScaffold().build_scaffold(view("image"), seed=0)
+
+
+def test_rays_need_geometry_too() -> None:
+    blind = dataclasses.replace(scaffold("image"), geometry=None)
+    for open_scene in (
+        lambda: RaycastVideo(2, "cpu").open_scene(blind, view("image"), ""),
+        lambda: GroundTruthDepthAndPoses("cpu").open_scene(blind, view("image")),
+    ):
+        with pytest.raises(InputError, match="depth but no geometry to cast rays at"):
+            open_scene()
 
 
 def test_a_box_is_built_with_the_views_own_lens() -> None:
-    made = made_collection()
-    view = conditioning_view.read_view(made.inputs(made.scene("image")))
-    found = TourIntoPictureScaffold(75).build_scaffold(view, seed=0)
-    np.testing.assert_array_equal(found.intrinsics, view.intrinsics)
-    np.testing.assert_allclose(found.geometry.intrinsics, view.intrinsics)
+    picture = view("image")
+    found = TourIntoPictureScaffold(75).build_scaffold(picture, seed=0)
+    np.testing.assert_array_equal(found.intrinsics, picture.intrinsics)
+    assert found.geometry is not None
+    np.testing.assert_allclose(found.geometry.intrinsics, picture.intrinsics)
     assert not found.metric
     assert (found.depth > 0).all()
 
@@ -103,8 +116,8 @@ def test_a_box_is_built_with_the_views_own_lens() -> None:
 def test_frames_and_depth_belong_together(kind: str) -> None:
     """The depth estimator and the renderer see the same surfaces: silhouettes in depth are edges in the picture."""
     scene = scaffold(kind)
-    frames = np.stack(list(RaycastVideo(2, "cpu").open_scene(scene).frames(cameras(), seed=0)))
-    found = GroundTruthDepthAndPoses("cpu").open_scene(scene).estimate(cameras())
+    frames = np.stack(list(RaycastVideo(2, "cpu").open_scene(scene, view(kind), "").frames(cameras(), seed=0)))
+    found = GroundTruthDepthAndPoses("cpu").open_scene(scene, view(kind)).estimate(cameras(), lambda: iter(frames))
     depth = np.stack(list(found.depth))
     assert frames.shape == (*depth.shape, 3)
     assert (frames.dtype, depth.dtype) == (np.uint8, np.float32)
@@ -120,7 +133,7 @@ def test_more_samples_are_less_noise() -> None:
     scene = scaffold("prompt")
     still = [cameras()[0]]
     one, few, many = (
-        next(iter(RaycastVideo(count, "cpu").open_scene(scene).frames(still, seed=3))).astype(float)
+        next(iter(RaycastVideo(count, "cpu").open_scene(scene, view("prompt"), "").frames(still, seed=3))).astype(float)
         for count in (1, 4, 64)
     )
     assert np.abs(few - many).mean() < np.abs(one - many).mean()

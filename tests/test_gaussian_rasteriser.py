@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
+import sys
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -12,7 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sceneloom.datasets.errors import ContractError, CorruptFileError, EngineError
+from sceneloom.ops import gaussian_rasteriser
 from sceneloom.ops import gaussian_rasteriser_reference as reference
+from sceneloom.ops.gaussian_projection import project
 from sceneloom.ops.gaussian_rasteriser import RenderMode, rasterise
 from sceneloom.ops.gaussian_scene import SH_C0, Gaussians, gaussians_from_ply, ply_from_gaussians
 
@@ -252,13 +257,119 @@ def test_equals_gsplat_on_a_gpu() -> None:
         assert close.float().mean() > 0.99
 
 
+class StandInForGsplat:
+    """In gsplat's place where no GPU is: records what `rasterization` is given and draws it with the plain twin.
+
+    The parameters are those of gsplat 1.5.3, in its order and with its defaults, so that an argument it does not know
+    fails here as it would there; the checks are those it makes. It draws what gsplat's documentation says the arguments
+    mean: wxyz quaternions, linear scales, world-to-camera matrices, a background a camera with a channel a colour.
+    """
+
+    def __init__(self) -> None:
+        self.given: dict[str, Any] = {}
+
+    def rasterization(
+        self,
+        means: torch.Tensor,
+        quats: torch.Tensor,
+        scales: torch.Tensor,
+        opacities: torch.Tensor,
+        colors: torch.Tensor,
+        viewmats: torch.Tensor,
+        Ks: torch.Tensor,
+        width: int,
+        height: int,
+        near_plane: float = 0.01,
+        far_plane: float = 1e10,
+        radius_clip: float = 0.0,
+        eps2d: float = 0.3,
+        sh_degree: int | None = None,
+        packed: bool = True,
+        tile_size: int = 16,
+        backgrounds: torch.Tensor | None = None,
+        render_mode: str = "RGB",
+        sparse_grad: bool = False,
+        absgrad: bool = False,
+        rasterize_mode: str = "classic",
+        channel_chunk: int = 32,
+        distributed: bool = False,
+        camera_model: str = "pinhole",
+        segmented: bool = False,
+        covars: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
+        self.given = {name: value for name, value in locals().items() if name != "self"}
+        count, cameras = len(means), len(viewmats)
+        shapes = {"means": (count, 3), "quats": (count, 4), "scales": (count, 3), "opacities": (count,)}
+        shapes |= {"colors": (count, 3), "viewmats": (cameras, 4, 4), "Ks": (cameras, 3, 3)}
+        if backgrounds is not None:
+            shapes["backgrounds"] = (cameras, 3)
+        for name, shape in shapes.items():
+            assert (tuple(self.given[name].shape), self.given[name].dtype) == (shape, torch.float32), name
+        exact = converted(Gaussians(means, quats, scales, opacities, colors), torch.float64)
+        drawn = [
+            reference.render(exact, w2c.double(), K.double(), width, height)
+            for w2c, K in zip(viewmats, Ks, strict=True)
+        ]
+        alphas = torch.stack([each.alpha for each in drawn])[..., None].float()
+        rgb, depth = (torch.stack([getattr(each, name) for each in drawn]).float() for name in ("rgb", "depth"))
+        if backgrounds is not None:
+            rgb = rgb + (1 - alphas) * backgrounds[:, None, None]
+        depth = depth[..., None] / (alphas.clamp(min=1e-10) if "ED" in render_mode else 1)
+        parts = [part for part, wanted in ((rgb, "RGB" in render_mode), (depth, render_mode != "RGB")) if wanted]
+        return torch.cat(parts, dim=-1), alphas, {}
+
+
+@pytest.mark.parametrize("mode", get_args(RenderMode))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_call_of_gsplat_means_what_the_cpu_draws(
+    mode: RenderMode, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in = StandInForGsplat()
+    monkeypatch.setitem(sys.modules, "gsplat", stand_in)
+    gaussians = random_gaussians(11, 40, dtype)
+    viewmats, Ks = (each.to(dtype) for each in cameras(2))
+    background = torch.tensor([0.1, 0.5, 0.9], dtype=dtype).expand(2, 3)
+    drawn = gaussian_rasteriser._rasterise_with_gsplat(gaussians, viewmats, Ks, WIDTH, HEIGHT, mode, background)
+    expected = rasterise(gaussians, viewmats, Ks, WIDTH, HEIGHT, render_mode=mode, background=background)
+    for ours, theirs in zip(expected, drawn, strict=True):
+        assert ours.shape == theirs.shape
+        # Where rounding decides at a threshold, the two may differ.
+        assert torch.isclose(ours, theirs, atol=2e-3, rtol=1e-3).float().mean() > 0.99
+    given = stand_in.given
+    assert (given["packed"], given["rasterize_mode"], given["camera_model"]) == (False, "classic", "pinhole")
+    assert (given["near_plane"], given["far_plane"], given["eps2d"]) == (0.01, 1e10, 0.3)
+    assert (given["sh_degree"], given["covars"], given["radius_clip"]) == (None, None, 0.0)
+    assert (given["backgrounds"] is None) == ("RGB" not in mode)
+
+
+def test_the_call_of_gsplat_fits_the_gsplat_that_is_installed() -> None:
+    gsplat = pytest.importorskip("gsplat", reason="gsplat is not installed")
+    known = inspect.signature(gsplat.rasterization).parameters
+    ours = inspect.signature(StandInForGsplat().rasterization).parameters
+    assert list(known)[: len(ours)] == list(ours)
+    assert all(known[name].default == ours[name].default for name in ours)
+
+
+def test_projects_as_gsplat_does_in_pytorch() -> None:
+    theirs = pytest.importorskip("gsplat.cuda._torch_impl", reason="gsplat is not installed")
+    gaussians = random_gaussians(3, 500)
+    viewmats, Ks = cameras(2)
+    covariances, _ = theirs._quat_scale_to_covar_preci(gaussians.quaternions, gaussians.scales, True, False)
+    radii, means2d, depths, conics, _ = theirs._fully_fused_projection(
+        gaussians.means, covariances, viewmats, Ks, WIDTH, HEIGHT, eps2d=0.3, near_plane=0.01, far_plane=1e10
+    )
+    ours = project(gaussians, viewmats, Ks, WIDTH, HEIGHT)
+    seen = (ours.radii > 0).all(dim=-1)
+    assert seen.sum() > 300
+    assert (radii[seen] > 0).all()
+    for found, expected in ((ours.means2d, means2d), (ours.depths, depths), (ours.conics, conics)):
+        torch.testing.assert_close(found[seen], expected[seen], atol=1e-5, rtol=2e-4)
+
+
 def test_cuda_tensors_without_gsplat_are_refused_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
-    monkeypatch.setitem(__import__("sys").modules, "gsplat", None)
-    gaussians = Gaussians(*(getattr(one_gaussian(), name).cuda() for name in NAMES))
+    monkeypatch.setitem(sys.modules, "gsplat", None)
     with pytest.raises(EngineError, match="Install"):
-        rasterise(gaussians, CENTRED[0].cuda(), CENTRED[1].cuda(), 9, 9)
+        gaussian_rasteriser._rasterise_with_gsplat(one_gaussian(), *CENTRED, 9, 9, "RGB", None)
 
 
 # ----------------------------------------------------------------------------------------------- PLY

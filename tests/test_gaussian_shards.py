@@ -10,6 +10,7 @@ import zarr
 
 from sceneloom.assets import depth_and_poses, gaussian_shards, quality_report, video_latents
 from sceneloom.datasets.depth_codec import BOUNDED_RELATIVE_ERROR
+from sceneloom.datasets.picture_runs import MINIMUM_PSNR, load_runs
 from sceneloom.datasets.shards import ShardReader
 
 from .tiny import FRAMES, HEIGHT, TRAJECTORIES, WIDTH, MadeCollection, made_collection
@@ -34,7 +35,8 @@ def test_a_shard_holds_every_clip_as_it_was_published(kind: str) -> None:
         np.testing.assert_array_equal(reader.latents(*name), video_latents.read_latents(inputs, trajectory))
         depth = depth_and_poses.read_depth(inputs, trajectory)
         np.testing.assert_allclose(reader.depth(*name), depth, rtol=BOUNDED_RELATIVE_ERROR)
-        assert reader.rgb_mp4(*name) == inputs.path("video_latents", f"{trajectory}.mp4").read_bytes()
+        runs = load_runs(inputs.path("video_latents", video_latents.pictures_name(trajectory)))
+        assert reader.rgb_runs(*name) == [run.stream for run in runs]
         cameras = depth_and_poses.read_cameras(inputs, trajectory)
         for prefix, estimated in (("commanded", False), ("estimated", True)):
             c2w, intrinsics = reader.cameras(*name, estimated=estimated)
@@ -74,6 +76,7 @@ def test_index_rows_in_the_record_are_in_the_order_of_the_shard() -> None:
     assert {row["engine"] for row in rows} == {"raycast"}
     assert record.metrics["clips"] == len(rows)
     assert 0 <= record.metrics["depth_relative_error"] <= BOUNDED_RELATIVE_ERROR
+    assert MINIMUM_PSNR <= record.metrics["rgb_psnr"] <= 99
 
 
 def test_only_what_the_shard_holds_of_the_catalogues_row_is_in_its_key() -> None:

@@ -15,11 +15,13 @@ import pytest
 import torch
 from PIL import Image
 
+from sceneloom.assets.catalog import refresh_catalog
+from sceneloom.assets.scene_runtime import SceneRuntime
 from sceneloom.datasets.camera_files import read_cameras
 from sceneloom.datasets.errors import InputError
 from sceneloom.datasets.layouts.gen3r import LAYOUT, inference_cameras
 from sceneloom.datasets.layouts.gen3r_examination import examine
-from sceneloom.datasets.layouts.gen3r_names import WEIGHTS
+from sceneloom.datasets.layouts.gen3r_names import WEIGHTS, validation_dataset
 from sceneloom.datasets.layouts.release import (
     Finding,
     FindingKind,
@@ -28,6 +30,7 @@ from sceneloom.datasets.layouts.release import (
     ReleaseRequest,
     ReleaseScene,
 )
+from sceneloom.resources.profiles import load_profile
 
 from .release_scenes import PLANE_DEPTH, make_clip, make_scene
 
@@ -234,6 +237,58 @@ def test_scenes_can_be_held_out(tmp_path: Path) -> None:
     test = Gen3RReader(tmp_path / "set" / "test")
     assert [parent(line).name for line in test.videos] == ["room1-right", "room2-right"]
     assert test[0]["text"] == "a room with chairs"
+
+
+def test_names_are_in_the_order_in_which_the_validation_looks_for_them() -> None:
+    # create_dataset_config of Gen3R's training code; the first name that a path holds decides.
+    order = "dl3dv acid mvimgnet waymo co3d re10k kitti360 vkitti wildrgbd tartanair"
+    assert list(WEIGHTS) == order.split()
+    assert validation_dataset("/data/re10k/scenes/A-Placid-Lake/captions.txt") == "acid"
+    assert validation_dataset("/data/scenes/room/captions.txt") is None
+
+
+def test_a_test_clip_stands_where_the_validation_looks_for_it(tmp_path: Path) -> None:
+    # "placid" holds acid, the second name, and the set's own folder holds re10k, the sixth.
+    held = [f"placid-{number}" for number in range(4)] + [f"hall-{number}" for number in range(7)]
+    names = {**dict.fromkeys(held, "test"), **dict.fromkeys("ab", "train")}
+    given = [
+        make_scene(name, split=split, frames=49, height=16, width=16, trajectories=("right",))
+        for name, split in names.items()
+    ]
+    root = tmp_path / "like-re10k"
+    publish(root, given)
+    paths = (root / "test_captions_paths.txt").read_text().split()
+    assert len(paths) == len(held)
+    for path in paths:
+        found = next(name for name in WEIGHTS if name in path.lower())
+        assert Path(path).is_relative_to(root / found)
+    assert examine(root, {}) == []
+
+
+def test_a_test_clip_in_another_dataset_is_named(published: Path, tmp_path: Path) -> None:
+    root = tmp_path / "acid"
+    publish(root, scenes(), destination=root)
+    folder = next(Path(line).parent for line in (root / "test_captions_paths.txt").read_text().split())
+    moved = root / "tartanair" / "scenes" / folder.name
+    moved.parent.mkdir(exist_ok=True)
+    folder.rename(moved)
+    for suffix in ("videos_dirs", "cameras_paths", "captions_paths"):
+        index = root / f"test_{suffix}.txt"
+        index.write_text(index.read_text().replace(str(folder), str(moved)))
+    [finding] = examine(root, {})
+    assert (finding.path, finding.kind) == ("test_captions_paths.txt", FindingKind.OUT_OF_CONVENTION)
+    assert "takes the clip for that dataset" in finding.message
+
+
+def test_the_profile_holds_out_enough_to_validate_with(tmp_path: Path) -> None:
+    checkout = Path(__file__).resolve().parents[1]
+    text = (checkout / "configs" / "gen3r.yaml").read_text().replace("../", f"{checkout}/")
+    (tmp_path / "gen3r.yaml").write_text(text.replace(f"{checkout}/.sceneloom/gen3r", str(tmp_path / "store")))
+    profile = load_profile(tmp_path / "gen3r.yaml")
+    splits = [scene.split for scene in refresh_catalog(profile, SceneRuntime(profile).store).catalog.active()]
+    assert splits.count("train") >= 5
+    assert {"validation", "test"} <= set(splits)
+    assert (profile.frames.count, profile.frames.height, profile.frames.width) == (49, 560, 560)
 
 
 # --- damage ---------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ def facts(
     clips: Mapping[str, int] | None = None,
     metric: tuple[bool, ...] = (True,),
     space: LatentSpace | None = None,
+    moving: int = 0,
 ) -> CardFacts:
     """Facts of a dataset whose sources come under these licences."""
     engines = engines or {}
@@ -37,6 +38,7 @@ def facts(
         clips=clips,
         scenes=dict.fromkeys(clips, 1),
         prompts=1,
+        moving=moving,
         trajectories=("left",),
         sizes=((9, 32, 48),),
         metric=metric,
@@ -101,6 +103,11 @@ def test_names_are_quoted_and_splits_listed() -> None:
     found = header(dataset_card(facts({"MIT": 1}, clips={"test": 1, "train": 2})))
     assert found["pretty_name"] == "rooms: 2"
     assert [entry["split"] for entry in found["configs"][0]["data_files"]] == ["test", "train"]
+
+
+def test_scenes_that_move_are_counted() -> None:
+    assert "Objects move in 2 of them" in dataset_card(facts({"MIT": 3}, moving=2))
+    assert "Objects move" not in dataset_card(facts({"MIT": 3}))
 
 
 def test_lengths_of_no_known_unit_are_said() -> None:

@@ -251,9 +251,17 @@ def test_incomplete_broken_and_foreign_folders_are_refused(folder: Path, tmp_pat
     with pytest.raises(EngineError, match="broken"):
         LatentCodec.load(broken)
     foreign = shutil.copytree(folder, tmp_path / "foreign")
-    (foreign / "config.json").write_text('{"_class_name": "AutoencoderKLWan", "latent_channels": 4}')
-    with pytest.raises(EngineError, match="AutoencoderKLWan"):
+    (foreign / "config.json").write_text('{"_class_name": "AutoencoderKL", "latent_channels": 4}')
+    with pytest.raises(EngineError, match=r"of class AutoencoderKL.*Give one of these: AutoencoderKLCosmos"):
         LatentCodec.load(foreign)
+    (foreign / "config.json").write_text('{"_class_name": "AutoencoderKLWan", "latent_channels": 4}')
+    with pytest.raises(EngineError, match="the configuration has no 'z_dim'"):
+        LatentCodec.load(foreign)
+
+
+def test_tiling_is_refused_where_frames_stream(folder: Path) -> None:
+    with pytest.raises(EngineError, match="AutoencoderKLCosmos works through a clip a few frames at a time"):
+        LatentCodec.load(folder, tiling=True)
 
 
 def test_a_device_that_is_not_there_is_refused(folder: Path) -> None:

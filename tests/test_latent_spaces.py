@@ -131,3 +131,10 @@ def test_impossible_spaces_are_refused(changes: dict[str, object]) -> None:
 def test_the_tables_cannot_be_changed_afterwards() -> None:
     with pytest.raises(ValueError, match="read-only"):
         space().mean[0] = 1
+
+
+def test_a_space_under_another_name_holds_the_same_latents_and_other_weights_do_not() -> None:
+    assert space().holds_latents_of(space(id="another name", licence="MIT"))
+    assert not space().holds_latents_of(space(weights_digest="sha256:01"))
+    assert not space().holds_latents_of(space(scale=0.5))
+    assert not space(weights_digest="").holds_latents_of(space(weights_digest=""))

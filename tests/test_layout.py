@@ -168,6 +168,7 @@ TESTED_BY = {
     "datasets/layouts/lyra_files.py": "test_lyra.py",
     "datasets/layouts/lyra_names.py": "test_lyra.py",
     "datasets/shard_writer.py": "test_shards.py",
+    "ops/forward_warping_kernels.py": "test_scene_cache.py",
     "ops/furniture_outdoor.py": "test_furniture.py",
     "ops/furniture_seating.py": "test_furniture.py",
     "ops/furniture_small.py": "test_furniture.py",

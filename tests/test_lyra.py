@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from sceneloom.datasets.errors import InputError
 from sceneloom.datasets.exr import encode_exr
 from sceneloom.datasets.latent_spaces import LatentSpace
+from sceneloom.datasets.layouts import lyra, publishing
 from sceneloom.datasets.layouts.lyra import DYNAMIC, LYRA_TRAJECTORIES, STATIC
 from sceneloom.datasets.layouts.release import (
     Finding,
@@ -219,6 +220,26 @@ def test_the_registry_entry_is_python_with_the_destination(static: Published) ->
     assert any("img_size" in note for note in static.summary.notes)
 
 
+def test_latents_that_lyras_latent_stages_cannot_take_are_registered_as_none(static: Published) -> None:
+    text = (static.root / "registry_entry.py").read_text()
+    assert "# has_latents is False: Lyra's latent stages take 121 frames of 704x1280 only, there are 9 of 32x64" in text
+    assert "'has_latents': False" in text
+    assert "'is_generated_cosmos_latent': False" in text
+    assert any(note.startswith("has_latents is False") for note in static.summary.notes)
+    # They are published all the same: the sizes of other trainings are theirs to choose.
+    assert (static.root / "dataset/0/latent/scene-a.pkl").is_file()
+
+
+def test_clips_of_lyras_size_are_registered_with_their_latents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lyra, "_SIZE", (FRAMES, HEIGHT, WIDTH))
+    published = _publish(tmp_path / "release", [make_scene("scene-a")])
+    text = (published.root / "registry_entry.py").read_text()
+    assert "'has_latents': True" in text
+    assert "'is_generated_cosmos_latent': True" in text
+    assert "is False" not in text
+    assert any(note.startswith("vae_path=") for note in published.summary.notes)
+
+
 def test_the_same_scenes_give_the_same_bytes(static: Published, tmp_path: Path) -> None:
     again = _publish(tmp_path / "release", [make_scene(name, seed=seed) for seed, name in enumerate(SCENES)])
     files = [file for file in sorted(static.root.rglob("*")) if file.is_file() and file.suffix != ".py"]
@@ -328,8 +349,9 @@ def test_latents_of_another_codec_are_declared(tmp_path: Path) -> None:
 
 
 def test_a_subset_without_pictures_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="rgb"):
-        _publish(tmp_path / "release", [make_scene("a")], fields=frozenset({"depth", "pose", "intrinsics"}))
+    fields = frozenset({"depth", "pose", "intrinsics"})
+    with pytest.raises(InputError, match="leaves out rgb"):
+        publishing.publish(STATIC, [make_scene("a")], tmp_path / "release", collection="test", fields=fields)
 
 
 # --- damage ---------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import os
 import pickle
 import shutil
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,18 @@ from numpy.typing import NDArray
 
 from sceneloom.datasets.errors import InputError
 from sceneloom.datasets.exr import encode_exr
-from sceneloom.datasets.layouts.caption_chunks import UnsafePickleError, decode_chunks, encode_chunks, hashed_words
-from sceneloom.datasets.layouts.lyra2 import LAYOUT, nearest_filled, write, write_lyra2
-from sceneloom.datasets.layouts.release import Finding, FindingKind, ReleaseDirectory, ReleaseRequest, ReleaseScene
+from sceneloom.datasets.layouts.caption_chunks import decode_chunks, encode_chunks, hashed_words
+from sceneloom.datasets.layouts.lyra2 import LAYOUT, nearest_filled, write
+from sceneloom.datasets.layouts.publishing import examine, publish, repair
+from sceneloom.datasets.layouts.release import (
+    Finding,
+    FindingKind,
+    ReleaseDirectory,
+    ReleaseRequest,
+    ReleaseScene,
+    ReleaseTextEncoder,
+)
+from sceneloom.datasets.layouts.safe_pickles import UnsafePickleError
 from sceneloom.datasets.zip_files import encode_npz, write_stored_zip
 
 from .release_scenes import MemoryClip, make_scene
@@ -54,6 +63,16 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str,
     root = tmp_path_factory.mktemp("lyra2") / "release"
     directory = ReleaseDirectory(root)
     write(directory, [_scene()], ReleaseRequest(destination=root))
+    return root, directory.scene_of
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    root = tmp_path_factory.mktemp("lyra2") / "mixed"
+    directory = ReleaseDirectory(root)
+    splits = {"a-train": "train", "b-validation": "validation", "c-test": "test", "d-train": "train"}
+    scenes = [_scene(name, split=split, frames=9) for name, split in splits.items()]
+    write(directory, scenes, ReleaseRequest(destination=root))
     return root, directory.scene_of
 
 
@@ -115,22 +134,127 @@ def test_the_stand_in_and_the_overrides_are_told(tmp_path: Path) -> None:
         assert expected in text
 
 
+def _encoder(calls: list[str], licence: str | None = "Apache-2.0") -> ReleaseTextEncoder:
+    def encode(captions: Sequence[str]) -> list[NDArray[np.float32]]:
+        calls.extend(captions)
+        return [np.full((len(caption.split()), 4096), 0.5, np.float32) for caption in captions]
+
+    return ReleaseTextEncoder("/umt5@0123456789ab", licence, encode)
+
+
 def test_a_real_encoder_takes_the_stand_ins_place(tmp_path: Path) -> None:
     calls: list[str] = []
-
-    def encode(caption: str) -> NDArray[np.float32]:
-        calls.append(caption)
-        return np.full((3, 4096), 0.5, np.float32)
-
     scene = _scene(trajectories=("left", "right"), frames=9)
     directory = ReleaseDirectory(tmp_path)
-    summary = write_lyra2(directory, [scene], ReleaseRequest(destination=tmp_path), encode_text=encode)
+    asked = ReleaseRequest(destination=tmp_path, text_encoder=_encoder(calls))
+    summary = write(directory, [scene], asked)
     assert summary.stand_ins == {}
     assert calls == ["a small room with a red chair"]
+    assert any("embedded by /umt5@" in note for note in summary.notes)
     chunks = pickle.loads((tmp_path / CAPTIONS / "room-right.pkl").read_bytes())
-    assert chunks[0]["embedding"].tolist() == [[0.5] * 4096] * 3
+    assert chunks[0]["embedding"].tolist() == [[0.5] * 4096] * 7
     assert (tmp_path / "all_filter.lst").read_text() == "room-left\nroom-right\n"
     assert LAYOUT.examine(tmp_path, directory.scene_of) == []
+
+
+def test_each_caption_is_encoded_once_and_goes_to_its_own_scenes(tmp_path: Path) -> None:
+    calls: list[str] = []
+    # More captions than are encoded at a time, each of two scenes.
+    texts = {f"room{index:02d}": " ".join(["word"] * (1 + index % 18)) for index in range(36)}
+    scenes = [_scene(name, prompt=text, frames=9, width=32) for name, text in texts.items()]
+    asked = ReleaseRequest(destination=tmp_path, text_encoder=_encoder(calls))
+    summary = write(ReleaseDirectory(tmp_path), scenes, asked)
+    assert sorted(calls) == sorted(set(texts.values()))
+    assert summary.counts["captions"] == 18
+    for name, text in texts.items():
+        [chunk] = decode_chunks((tmp_path / CAPTIONS / f"{name}-left.pkl").read_bytes(), name).values()
+        assert chunk["caption"] == text
+        assert len(chunk["embedding"]) == len(text.split())
+
+
+def test_the_encoder_is_a_part_of_the_release(tmp_path: Path) -> None:
+    scenes, out = [_scene(frames=9)], tmp_path / "set"
+    manifest = publish(LAYOUT, scenes, out, collection="test", text_encoder=_encoder([]))
+    assert manifest.options == {"text_encoder": "/umt5@0123456789ab"}
+    assert manifest.commercial_use.allowed
+    # Without it, the release would be another one; so it cannot be repaired without it either.
+    with pytest.raises(InputError, match="is there already"):
+        publish(LAYOUT, scenes, out, collection="test")
+    with pytest.raises(InputError, match="/umt5@0123456789ab is named, none is given"):
+        repair(LAYOUT, scenes, out, [])
+    other = replace(_encoder([]), name="/umt5@ffffffffffff")
+    with pytest.raises(InputError, match="/umt5@ffffffffffff is given"):
+        repair(LAYOUT, scenes, out, [], text_encoder=other)
+    (out / CAPTIONS / f"{ID}.pkl").unlink()
+    assert repair(LAYOUT, scenes, out, examine(out, {"lyra2": LAYOUT}), text_encoder=_encoder([])) == ["room"]
+    assert examine(out, {"lyra2": LAYOUT}) == []
+
+
+def test_an_encoder_that_is_not_for_commercial_use_says_so(tmp_path: Path) -> None:
+    encoder = _encoder([], "CC-BY-NC-4.0")
+    with pytest.raises(InputError, match="text encoder /umt5"):
+        publish(LAYOUT, [_scene(frames=9)], tmp_path / "a", collection="test", commercial=True, text_encoder=encoder)
+
+
+def test_an_encoder_that_is_only_named_is_refused(tmp_path: Path) -> None:
+    options = {"text_encoder": "/umt5"}
+    with pytest.raises(InputError, match="/umt5 is named, none is given"):
+        publish(LAYOUT, [_scene(frames=9)], tmp_path / "set", collection="test", options=options)
+    assert not (tmp_path / "set").exists()
+
+
+def test_held_out_clips_are_in_a_list_of_their_own(mixed: tuple[Path, dict[str, str]]) -> None:
+    root, scene_of = mixed
+    assert (root / "all_filter.lst").read_text().split() == ["a-train-left", "d-train-left"]
+    assert (root / "held_out_filter.lst").read_text().split() == ["b-validation-left", "c-test-left"]
+    assert LAYOUT.examine(root, scene_of) == []
+
+
+def test_the_list_of_held_out_clips_is_told(tmp_path: Path) -> None:
+    scenes = [_scene("a", frames=9), _scene("b", frames=9, split="test")]
+    summary = write(ReleaseDirectory(tmp_path), scenes, ReleaseRequest(destination=Path("/data/set")))
+    assert any("filter_list_path='/data/set/held_out_filter.lst'" in note for note in summary.notes)
+    assert summary.counts["clips in all_filter.lst"] == summary.counts["clips in held_out_filter.lst"] == 1
+
+
+def test_held_out_clips_alone_are_a_set_to_read(tmp_path: Path) -> None:
+    scenes = [_scene("b", frames=9, split="test")]
+    write(ReleaseDirectory(tmp_path), scenes, ReleaseRequest(destination=tmp_path))
+    assert (tmp_path / "all_filter.lst").read_text() == "b-left\n"
+    assert not (tmp_path / "held_out_filter.lst").exists()
+
+
+HELD_OUT_DAMAGES: dict[str, tuple[str, str, FindingKind, str]] = {
+    "held out in both": (
+        "a-train-left\nc-test-left\nd-train-left\n",
+        "b-validation-left\nc-test-left\n",
+        FindingKind.OUT_OF_CONVENTION,
+        "all_filter.lst",
+    ),
+    "held out in none": (
+        "a-train-left\nd-train-left\n",
+        "b-validation-left\n",
+        FindingKind.UNEXPECTED,
+        "rgb/c-test-left.mp4",
+    ),
+    "held-out list empty": ("a-train-left\nd-train-left\n", "", FindingKind.MISSING, "held_out_filter.lst"),
+}
+
+
+@pytest.mark.parametrize("name", HELD_OUT_DAMAGES)
+def test_damage_to_the_lists_is_named(name: str, mixed: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
+    train, held, kind, path = HELD_OUT_DAMAGES[name]
+    root = tmp_path / "set"
+    shutil.copytree(mixed[0], root)
+    (root / "all_filter.lst").write_text(train)
+    (root / "held_out_filter.lst").write_text(held)
+    assert (kind, path) in {(finding.kind, finding.path) for finding in LAYOUT.examine(root, mixed[1])}
+
+
+@pytest.mark.parametrize(("frames", "told"), [(73, True), (81, False)])
+def test_clips_shorter_than_a_segment_are_told(frames: int, told: bool, tmp_path: Path) -> None:
+    summary = write(ReleaseDirectory(tmp_path), [_scene(frames=frames)], ReleaseRequest(destination=tmp_path))
+    assert any("under 81 frames" in note for note in summary.notes) == told
 
 
 def test_gaps_in_depth_are_filled_and_counted(tmp_path: Path) -> None:
@@ -184,7 +308,10 @@ def _blind(scene: ReleaseScene) -> ReleaseScene:
     ("scenes", "message"),
     [
         ([], "no clips"),
-        ([_scene(prompt=None, frames=9)], "no caption"),
+        (
+            [_scene("b", prompt=None, frames=9), _scene("a", frames=9), _scene("c", prompt=" ", frames=9)],
+            "2 of 3 scenes have no caption: b, c",
+        ),
         ([_scene("a.b", frames=9), _scene("a_b", frames=9)], "both be called a_b-left"),
         ([_blind(_scene(frames=9))], "frame 5 has no valid depth"),
     ],
@@ -203,9 +330,8 @@ def test_an_option_captions_pictures(tmp_path: Path) -> None:
 
 
 def test_a_subset_is_refused(tmp_path: Path) -> None:
-    request = ReleaseRequest(destination=tmp_path, fields=frozenset({"rgb"}))
-    with pytest.raises(InputError, match="pose, intrinsics, depth, captions"):
-        write(ReleaseDirectory(tmp_path), [_scene(frames=9)], request)
+    with pytest.raises(InputError, match="leaves out pose, intrinsics, depth, captions"):
+        publish(LAYOUT, [_scene(frames=9)], tmp_path / "set", collection="test", fields=frozenset({"rgb"}))
 
 
 @pytest.mark.parametrize("shape", [(513, 4096), (3, 4095), (4096,), (0, 4096)])

@@ -51,6 +51,7 @@ _MANIFESTS = st.builds(
     counts=st.dictionaries(_TEXT, st.integers(0, 10**9), max_size=2),
     notes=_TEXTS,
     stand_ins=_WORDS,
+    scene_names=_WORDS,
     latent_spaces=_TEXTS,
     files=st.dictionaries(_TEXT, st.builds(ReleaseFile, st.integers(0, 2**40), _TEXT, st.none() | _TEXT), max_size=3),
 )
@@ -79,6 +80,7 @@ def a_manifest() -> ReleaseManifest:
         counts={"clips": 2},
         notes=("größer",),
         stand_ins={},
+        scene_names={"a": "1234567"},
         latent_spaces=("space",),
         files={"a.txt": ReleaseFile(1, "0" * 64, "a"), "b.txt": ReleaseFile(2, "1" * 64)},
     )
@@ -113,7 +115,7 @@ def test_a_missing_manifest_is_named(tmp_path: Path) -> None:
         lambda text: text[: len(text) // 2],
         lambda text: b"[]",
         lambda text: b"\xff\xfe",
-        lambda text: text.replace(b"sceneloom.release/1", b"sceneloom.release/9"),
+        lambda text: text.replace(b"sceneloom.release/2", b"sceneloom.release/9"),
         lambda text: text.replace(b'"counts"', b'"count"'),
         lambda text: text.replace(b'"sha256"', b'"sha1"'),
         lambda text: text.replace(b'"split"', b'"part"'),

@@ -22,6 +22,7 @@ from sceneloom.datasets.glb import glb_of_meshes, moved_glb, node_positions
 from sceneloom.datasets.layouts import midi
 from sceneloom.datasets.layouts.midi_cameras import AZIMUTHS, room_frame, square_intrinsics, view_poses
 from sceneloom.datasets.layouts.midi_examination import VIEWS
+from sceneloom.datasets.layouts.midi_surfaces import decode_surface
 from sceneloom.datasets.layouts.release import FindingKind, ReleaseDirectory, ReleaseObjects, ReleaseRequest
 from sceneloom.datasets.layouts.reprojection import mask_covered
 
@@ -81,14 +82,51 @@ def load_room(root: Path, room: str, stems: list[str], view: int, kind: str) -> 
 def test_a_fresh_release_has_no_faults(published: Published) -> None:
     root, scene_of, summary = published
     assert midi.examine(root, scene_of) == []
-    assert summary.counts == {"rooms": 3, "test rooms": 1, "objects": 15}
-    assert summary.notes[0] == ("data.train_indices=[0,-1] data.val_indices=[-1,null] data.test_indices=[-1,null]")
+    assert summary.counts == {"rooms": 4, "validation rooms": 1, "test rooms": 1, "objects": 18}
+    assert summary.scene_names.keys() == {"room-of-four", "room", "corner", "courtyard"}
     assert all((root / path).is_file() for path in scene_of)
+
+
+def told_slices(summary: Any) -> dict[str, slice]:
+    """The slices of the list of rooms that the printed overrides set."""
+    pairs = [override.removeprefix("data.").split("_indices=") for override in summary.notes[0].split()]
+    return {name: slice(*json.loads(value)) for name, value in pairs}
+
+
+def test_the_told_overrides_keep_held_out_rooms_apart(published: Published) -> None:
+    root, _, summary = published
+    rooms = [room for room, _ in lists(root)]
+    names = {room: scene for scene, room in summary.scene_names.items()}
+    found = {part: [names[room] for room in rooms[chosen]] for part, chosen in told_slices(summary).items()}
+    assert found == {"train": ["room-of-four", "room"], "val": ["corner"], "test": ["courtyard"]}
+
+
+@pytest.mark.parametrize(
+    ("splits", "expected"),
+    [
+        (["train", "train", "train"], {"train": [0, 1], "val": [2], "test": [2]}),
+        (["train", "test", "test"], {"train": [0], "val": [1, 2], "test": [1, 2]}),
+        (["train", "validation"], {"train": [0], "val": [1], "test": [1]}),
+        (["train", "validation", "validation", "test"], {"train": [0], "val": [1, 2], "test": [3]}),
+        (["validation", "test"], {"train": [], "val": [0], "test": [1]}),
+    ],
+)
+def test_overrides_of_every_mix_of_splits(splits: list[str], expected: dict[str, list[int]], tmp_path: Path) -> None:
+    few = dataclasses.replace(objects_of(1), objects=objects_of(1).objects[:1])
+    scenes = [
+        scene_of_objects(f"room-{place}", dataclasses.replace(few, scene_number=str(1000001 + place)), split)
+        for place, split in enumerate(splits)
+    ]
+    fields = frozenset({"training"})
+    asked = ReleaseRequest(tmp_path, fields=fields, options={"size": "32"})
+    summary = midi.write(ReleaseDirectory(tmp_path), scenes, asked)
+    places = list(range(len(splits)))
+    assert {part: places[chosen] for part, chosen in told_slices(summary).items()} == expected
 
 
 def test_every_view_of_every_room_loads(published: Published) -> None:
     root, _, _ = published
-    assert len(lists(root)) == 3
+    assert len(lists(root)) == 4
     for room, stems in lists(root):
         for view in range(11):
             for kind in ("render", "rerender"):
@@ -237,9 +275,6 @@ def test_what_cannot_be_published_is_refused(tmp_path: Path) -> None:
         midi.write(ReleaseDirectory(tmp_path), [scene], request(tmp_path, size="0"))
     with pytest.raises(InputError, match="pictures have no objects"):
         midi.write(ReleaseDirectory(tmp_path), [object_scenes()[3]], request(tmp_path))
-    chosen = ReleaseRequest(tmp_path, fields=frozenset({"depth"}))
-    with pytest.raises(InputError, match="training"):
-        midi.write(ReleaseDirectory(tmp_path), [scene], chosen)
 
 
 def test_fields_that_are_not_wanted_are_not_written(tmp_path: Path) -> None:
@@ -418,7 +453,7 @@ DAMAGES: dict[str, tuple[Callable[[Room], Any], str, FindingKind, str | None]] =
         TRUNCATED,
         "room",
     ),
-    "surface that runs code": (lambda r: r.points(lambda _: Harmful()), "{surface}", TRUNCATED, "room"),
+    "surface that runs code": (lambda r: r.points(lambda _: Harmful()), "{surface}", CONVENTION, "room"),
     "surface cut short": (lambda r: r.cut(r.surface), "{surface}", TRUNCATED, "room"),
     "mesh in its own frame": (
         lambda r: put(r.root / r.mesh, objects_of(0).objects[0].glb.read_bytes()),
@@ -440,7 +475,7 @@ DAMAGES: dict[str, tuple[Callable[[Room], Any], str, FindingKind, str | None]] =
     ),
     "depth in the channel Z": (other_depth, "{render}/depth_0003.exr", CONVENTION, "room"),
     "stems in reverse": (
-        lambda r: r.json("midi_furniture_ids.json", lambda f: [f[0], f[1][::-1], f[2]]),
+        lambda r: r.json("midi_furniture_ids.json", lambda f: [f[0], f[1][::-1], *f[2:]]),
         "midi_furniture_ids.json",
         MISALIGNED,
         "room",
@@ -480,18 +515,56 @@ def test_damage_is_named(name: str, published: Published, tmp_path: Path, capsys
     assert "never run" not in capsys.readouterr().out
 
 
-def test_point_sets_hold_nothing_but_arrays(published: Published) -> None:
+def named_in(file: io.BytesIO) -> set[str]:
+    """What the pickle at the file's place names, as module.name."""
+    found = set()
+
+    class Recording(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            found.add(f"{module}.{name}")
+            return super().find_class(module, name)
+
+    Recording(file).load()
+    return found
+
+
+def test_point_sets_name_nothing_that_old_or_new_numpy_lacks(published: Published) -> None:
     root, _, _ = published
     room, stems = lists(root)[0]
     content = (root / "3D-FRONT-SURFACE" / room / f"{stems[0]}.npy").read_bytes()
     assert len(content) < 20480 * 6 * 4 + 2000
-
-    class Arrays(pickle.Unpickler):
-        def find_class(self, module: str, name: str) -> Any:
-            assert module.startswith("numpy")
-            return super().find_class(module, name)
-
     file = io.BytesIO(content)
     np.lib.format.read_magic(file)
     np.lib.format.read_array_header_1_0(file)
-    assert set(Arrays(file).load().item()) == {"surface_points", "surface_normals"}
+    assert named_in(file) == {"numpy.ndarray", "numpy.dtype"}
+    loaded = np.load(io.BytesIO(content), allow_pickle=True).item()
+    assert {name: values.dtype for name, values in loaded.items()} == {
+        "surface_points": np.dtype("f4"),
+        "surface_normals": np.dtype("f4"),
+    }
+    assert all(values.flags.writeable for values in loaded.values())
+
+
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+def test_point_sets_of_other_programs_are_read(protocol: int) -> None:
+    points = np.random.default_rng(0).normal(size=(7, 3))
+    found = decode_surface(surface_file(points, protocol))
+    np.testing.assert_array_equal(found[0], points)
+    np.testing.assert_array_equal(found[1], -points)
+
+
+@pytest.mark.parametrize("package", ["numpy.core", "numpy._core"])
+def test_point_sets_under_the_names_of_old_and_new_numpy_are_read(package: str) -> None:
+    points = np.random.default_rng(0).normal(size=(7, 3))
+    content = surface_file(points, 3)
+    [written] = {name for name in (b"cnumpy.core.multiarray\n", b"cnumpy._core.multiarray\n") if name in content}
+    found = decode_surface(content.replace(written, f"c{package}.multiarray\n".encode()))
+    np.testing.assert_array_equal(found[0], points)
+
+
+def surface_file(points: np.ndarray, protocol: int) -> bytes:
+    """A point set as `np.save` writes it, with another protocol."""
+    value = np.array({"surface_points": points, "surface_normals": -points}, dtype=object)
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, np.lib.format.header_data_from_array_1_0(value))
+    return buffer.getvalue() + pickle.dumps(value, protocol=protocol)

@@ -72,7 +72,7 @@ def rows() -> list[ObjectRow]:
 
 
 def table() -> pa.Table:
-    return object_table.object_table(rows(), object_table.number_scenes(["den-01", "attic-02"]))
+    return object_table.object_table(rows(), {"attic-02": "1000001", "den-01": "1000002"})
 
 
 def scenegen_training_rows(content: bytes) -> list[dict[str, str]]:
@@ -151,17 +151,40 @@ def test_parquet_round_trip(tmp_path: Path) -> None:
 
 
 def test_numbers_stay_with_their_scenes() -> None:
-    first = object_table.number_scenes(["den", "attic"])
-    assert first == {"attic": "1000001", "den": "1000002"}
+    first = object_table.number_scenes(["den", "attic"], "house")
     # "attic" leaves, "aisle" and "cellar" come: no number moves, none is used twice.
-    second = object_table.number_scenes(["cellar", "den", "aisle"], first)
-    assert second == {**first, "aisle": "1000003", "cellar": "1000004"}
-    assert object_table.number_scenes(reversed(["cellar", "den", "aisle"]), first) == second
+    second = object_table.number_scenes(["cellar", "den", "aisle"], "house", first)
+    assert second.items() > first.items()
+    assert second.keys() == {"aisle", "attic", "cellar", "den"}
+    assert len(set(second.values())) == 4
+    # Made in another order, or from nothing, each scene gets the same number.
+    assert object_table.number_scenes(["aisle", "attic", "cellar", "den"], "house") == second
 
 
-def test_numbers_end_with_seven_digits() -> None:
-    with pytest.raises(InputError, match="more than 8999999 scenes"):
-        object_table.number_scenes(["b", "c"], {"a": "9999998"})
+def test_numbers_are_seven_digits_and_differ_over_collections() -> None:
+    names = [f"scene-{index}" for index in range(2000)]
+    house, garden = (object_table.number_scenes(names, collection) for collection in ("house", "garden"))
+    for numbers in (house, garden):
+        assert len(set(numbers.values())) == len(names)
+        assert all(1_000_001 <= int(number) <= 9_999_999 for number in numbers.values())
+    # 2000 × 2000 pairs of nine million numbers: about one in two runs would share one or two.
+    assert len(set(house.values()) & set(garden.values())) < 6
+
+
+def test_a_taken_number_is_never_given_again() -> None:
+    [wanted] = object_table.number_scenes(["den"], "house").values()
+    taken = object_table.number_scenes(["den"], "house", {"gone": wanted})
+    assert taken["gone"] == wanted
+    assert taken["den"] != wanted
+    assert object_table.number_scenes(["den"], "house", {"gone": wanted}) == taken
+
+
+def test_numbers_run_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(object_table, "LAST_SCENE_NUMBER", 1_000_008)
+    names = ["attic", "cellar", "den", "hall"]
+    assert len(set(object_table.number_scenes(names, "house").values())) == 4
+    with pytest.raises(InputError, match="more than 4 scenes"):
+        object_table.number_scenes([*names, "loft"], "house")
 
 
 def test_a_good_table_has_no_problems() -> None:

@@ -176,8 +176,9 @@ def test_refusals_name_line_key_and_remedy(
         ("on: 1", ":9: (top level)", "read by YAML as bool"),
         ("view: {horizontal_field_of_view: 75 cm}", ":9: view.horizontal_field_of_view", '"cm" is a unit of length'),
         ("view: {horizontal_field_of_view: 150 deg}", ":9: view.horizontal_field_of_view", '"150 deg" is refused'),
-        ("engines: {video_latents: {engine: raycats}}", ":9: engines.video_latents.engine", "'raycast'"),
-        ("engines: {video_latents: raycats}", ":9: engines.video_latents", "'raycast'"),
+        ("engines: {video_latents: {engine: raycats}}", ":9: engines.video_latents", 'unknown engine "raycats"'),
+        ("engines: {video_latents: raycats}", ":9: engines.video_latents", 'unknown engine "raycats"'),
+        ("engines: {video_latents: 3}", ":9: engines.video_latents", "3 is refused"),
         ("engines: {latent_codec: {}}", ":9: engines.latent_codec", "neither id nor path"),
         ("engines: {latent_codec: {id: a, path: b}}", ":9: engines.latent_codec", "both id and path"),
         ("quality: {minimum_sharpness: .nan}", ":9: quality.minimum_sharpness", "finite"),
@@ -200,9 +201,9 @@ def test_split_must_add_up(tmp_path: Path) -> None:
 
 
 def test_every_refusal_is_told_in_the_order_of_lines(tmp_path: Path) -> None:
-    text = BASE.replace("count: 17", "count: 18") + "sed: 3\nvideo: {constant_rate_factor: 99}\n"
+    text = BASE.replace("height: 176", "height: 180") + "sed: 3\nvideo: {constant_rate_factor: 99}\n"
     lines = str(refusal(tmp_path, text)).splitlines()
-    assert [line.split(": ")[1] for line in lines] == ["frames.count", "sed", "video.constant_rate_factor"]
+    assert [line.split(": ")[1] for line in lines] == ["frames.height", "sed", "video.constant_rate_factor"]
 
 
 @pytest.mark.parametrize(
@@ -240,3 +241,105 @@ def test_commands(tmp_path: Path) -> None:
     assert yaml.safe_load(shown.stdout)["seed"] == 0
     schema = runner.invoke(config_commands.app, ["schema"])
     assert json.loads(schema.stdout)["title"] == "Profile"
+
+
+GENERATED = (
+    "engines:\n"
+    "  conditioning_view: {prompt: {engine: flux, id: some/flux}}\n"
+    "  scene_scaffold: {prompt: tour_into_picture}\n"
+)
+
+
+def test_an_engine_is_chosen_by_name_with_its_settings_or_alone(tmp_path: Path) -> None:
+    text = BASE + "engines: {video_latents: raycast, conditioning_view: {prompt: {engine: procedural}}}\n"
+    assert load_profile(write(tmp_path, text)).engines.video_latents == profiles.RaycastVideo()
+    profile = load_profile(write(tmp_path, BASE + "engines: {video_latents: {samples_per_pixel: 4}}\n"))
+    assert profile.engines.video_latents == profiles.RaycastVideo(samples_per_pixel=4)
+    profile = load_profile(write(tmp_path, BASE + GENERATED))
+    assert profile.engines.conditioning_view.prompt.engine == "flux"
+    document = yaml.safe_load(BASE + GENERATED)
+    jsonschema.validate(document, profiles.schema())
+    document["engines"]["conditioning_view"]["prompt"]["engine"] = "fluxx"
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document, profiles.schema())
+
+
+@pytest.mark.parametrize(
+    ("added", "where", "found", "remedy"),
+    [
+        (
+            "engines: {conditioning_view: {prompt: {engine: flux, id: some/flux, stepz: 4}}}",
+            ":9: engines.conditioning_view.prompt.stepz",
+            'unknown key "stepz"',
+            'Did you mean "steps"?',
+        ),
+        (
+            "engines: {conditioning_view: {prompt: {engine: flux, id: some/flux, steps: 0}}}",
+            ":9: engines.conditioning_view.prompt.steps",
+            "0 is refused",
+            "Denoising steps",
+        ),
+        (
+            "engines: {conditioning_view: {prompt: flux}}",
+            ":9: engines.conditioning_view.prompt",
+            "neither id nor path is given",
+            "Give one of the two",
+        ),
+        (
+            "engines: {conditioning_view: {prompt: {engine: flux, id: some/flux}}}",
+            ":9: engines.scene_scaffold.prompt",
+            "ground_truth for views of the engine flux",
+            "finds depth in a picture",
+        ),
+        (
+            "engines: {video_latents: {engine: wan_vace, id: some/wan}}",
+            ":9: engines.depth_and_poses",
+            "ground_truth for clips of the engine wan_vace",
+            "depth_anything or depth_pro",
+        ),
+        (
+            "engines: {latent_codec: {path: weights, tiling: true}}",
+            ":9: engines.latent_codec.tiling",
+            "tiling for cosmos",
+            "does not grow",
+        ),
+        (
+            "engines: {extra_latent_codecs: {Wan: {path: weights}}}",
+            ":9: engines.extra_latent_codecs.Wan",
+            '"Wan" cannot name a latent space',
+            "small letters",
+        ),
+        (
+            "engines: {latent_codec: {path: weights, architecture: ltx2}}",
+            ":6: frames.height",
+            "176 pixels, not a multiple of 32",
+            "160 and 192",
+        ),
+    ],
+)
+def test_engines_that_do_not_fit_are_refused(added: str, where: str, found: str, remedy: str, tmp_path: Path) -> None:
+    error = refusal(tmp_path, BASE + added + "\n")
+    assert error.where.endswith(where)
+    assert found in error.found
+    assert remedy in error.remedy
+
+
+def test_motion_needs_engines_that_show_it(tmp_path: Path) -> None:
+    text = BASE + "motion: {objects: 2}\n" + GENERATED
+    assert "2 moving objects, which the video engine raycast" in refusal(tmp_path, text).found
+
+
+def test_what_a_forecast_goes_by_may_stand_in_the_profile(tmp_path: Path) -> None:
+    text = BASE + "forecast: {gpus: 8, seconds_per_scene: {video_latents: 20 min}}\n"
+    forecast = load_profile(write(tmp_path, text)).forecast
+    assert (forecast.gpus, forecast.seconds_per_scene) == (8, {"video_latents": 1200.0})
+
+
+def test_the_number_of_frames_follows_the_codecs(tmp_path: Path) -> None:
+    wan = "engines: {latent_codec: {path: weights, architecture: wan}}\n"
+    text = BASE.replace("count: 17", "count: 21") + wan
+    assert load_profile(write(tmp_path, text)).frames.count == 21
+    error = refusal(tmp_path, text.replace("count: 21", "count: 20"))
+    assert (error.where.rpartition(":")[2], error.found) == (" frames.count", "20 frames, not 4k + 1")
+    both = text.replace("engines: {", "engines: {extra_latent_codecs: {cosmos: {path: other}}, ")
+    assert "21 frames, not 8k + 1" in refusal(tmp_path, both).found

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from sceneloom.datasets.errors import InputError
+from sceneloom.datasets.errors import EngineError, InputError
 from sceneloom.datasets.layouts.manifest import manifest_path, read_manifest
 from sceneloom.orchestration.cli import app
 
@@ -38,6 +38,19 @@ def test_publish_takes_a_part(made: MadeCollection, tmp_path: Path) -> None:
     scene = made.scene().scene_id
     assert sceneloom("publish", "tum", "--out", tmp_path / "one", "--scene", scene)[0] == 0
     assert set(read_manifest(tmp_path / "one").scenes) == {scene}
+
+
+def test_captions_and_a_text_encoder_are_taken_from_where_they_are_said_to_be(
+    made: MadeCollection, tmp_path: Path
+) -> None:
+    scene = made.scene("image").scene_id
+    (tmp_path / "captions.csv").write_text(f"scene_id,caption\n{scene},a hall by night\n")
+    arguments = ("publish", "lyra2", "--out", tmp_path / "set", "--caption-file", tmp_path / "captions.csv")
+    assert sceneloom(*arguments)[0] == 0
+    assert read_manifest(tmp_path / "set").scenes[scene].prompt == "a hall by night"
+    with pytest.raises(EngineError, match="nowhere"):
+        sceneloom("publish", "lyra2", "--out", tmp_path / "other", "--text-encoder", tmp_path / "nowhere")
+    assert not (tmp_path / "other").exists()
 
 
 def test_without_a_place_a_release_goes_to_the_folder_of_releases(made: MadeCollection) -> None:

@@ -93,6 +93,16 @@ def test_releases_go_beside_the_store_or_where_the_profile_says(tmp_path: Path) 
     assert default_destination(told.runtime, "tum") == tmp_path / "published" / "tum"
 
 
+@pytest.mark.parametrize("name", ["demo", "gen3r"])
+def test_every_layout_may_go_where_the_profile_says(name: str) -> None:
+    checkout = Path(__file__).resolve().parents[1]
+    profile = load_profile(checkout / "configs" / f"{name}.yaml")
+    place = default_destination(SceneRuntime(profile), "scenegen").relative_to(checkout)
+    # SceneGen drops all dots from paths; Gen3R replaces "train" in all of them.
+    assert "." not in str(place)
+    assert "train" not in str(place)
+
+
 def test_a_remote_store_needs_a_folder_for_releases(tmp_path: Path) -> None:
     file = write_profile(tmp_path, write_sources(tmp_path), store={"url": "memory://elsewhere"})
     with pytest.raises(InputError, match=r"Name a folder under `releases\.folder`"):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +13,11 @@ import trimesh
 from PIL import Image
 
 from sceneloom.assets import scene_objects, scene_scaffold
-from sceneloom.assets.stage import StageContext
-from sceneloom.ops.object_poses import SceneGenPose, camera_from_scenegen
+from sceneloom.assets.stage import Made, StageContext
+from sceneloom.ops.object_poses import SceneGenPose, camera_from_scenegen, mask_box
+from sceneloom.resources.engines import Engines, View
 from sceneloom.resources.failures import Reason, StageFailed
+from sceneloom.resources.object_masks import MaskedObject, ObjectMasks
 
 from .tiny import HEIGHT, WIDTH, MadeCollection, copied_collection, made_collection, run_scene
 
@@ -153,3 +157,64 @@ def test_the_record_lists_the_objects_by_name() -> None:
     assert record.metrics["objects"] == len(rows) <= record.metrics["objects_in_scene"]
     contract = next(each for each in record.contracts if each.contract == "instance_mask")
     assert contract.passed
+
+
+def _made_by_depth_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, finder: object | None = None
+) -> tuple[Made, dict[str, Any]]:
+    """Make the objects of a scene of which only depth is known."""
+    made = made_collection()
+    scene = made.scene("prompt")
+    scaffold = dataclasses.replace(scene_scaffold.read_scaffold(made.inputs(scene)), geometry=None)
+    monkeypatch.setattr(scene_scaffold, "read_scaffold", lambda _: scaffold)
+    engines = Engines(made.profile)
+    monkeypatch.setattr(engines, "scene_objects", lambda: finder)
+    context = StageContext(
+        scene=scene, profile=made.profile, inputs=made.inputs(scene), scratch=folder, seed=0, engines=engines
+    )
+    return scene_objects.make(context), json.loads((folder / "objects.json").read_text())
+
+
+def test_depth_alone_has_no_objects_and_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result, published = _made_by_depth_alone(tmp_path, monkeypatch)
+    assert published["objects"] == []
+    assert published["estimated"]
+    assert "names no engine that finds objects in views" in published["reason"]
+    assert result.metrics == {"objects": 0}
+    assert not np.asarray(Image.open(tmp_path / "instance_ids.png")).any()
+
+
+class _MasksOfTheTruth:
+    """Finds the objects of the shared prompt scene by their true masks."""
+
+    def find_objects(self, view: View, *, minimum_pixels: int = 1) -> ObjectMasks:
+        ids = instance_ids(made_collection(), "prompt").astype(np.uint16)
+        found = []
+        for number in range(1, int(ids.max()) + 1):
+            mask = ids == number
+            if mask.sum() >= minimum_pixels:
+                found.append(MaskedObject(number, "thing", 0.9, mask_box(mask), int(mask.sum())))
+            else:
+                ids[mask] = 0
+        return ObjectMasks(ids, tuple(found), {"engine": "truth"})
+
+
+def test_objects_that_an_engine_finds_are_estimated_and_kept_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result, published = _made_by_depth_alone(tmp_path, monkeypatch, _MasksOfTheTruth())
+    rows = published["estimated_objects"]
+    assert published["objects"] == []
+    assert published["estimated"]
+    assert result.metrics["estimated_objects"] == len(rows) >= 3
+    truth = {row["instance_id"]: row for row in made_collection().objects(made_collection().scene("prompt"))}
+    with_boxes = [row for row in rows if "camera_from_object" in row]
+    assert len(with_boxes) == result.metrics["objects_with_boxes"] >= 3
+    for row in with_boxes:
+        mask = np.asarray(Image.open(tmp_path / row["mask"]))
+        assert (mask > 0).sum() == row["visible_pixels"] >= made_collection().profile.objects.minimum_visible_pixels
+        if row["instance_id"] in truth:
+            assert row["box"] == truth[row["instance_id"]]["box"]
+            centre = np.array(row["camera_from_object"])[:3, 3]
+            known = np.array(truth[row["instance_id"]]["camera_from_object"])[:3, 3]
+            assert np.linalg.norm(centre - known) < max(truth[row["instance_id"]]["size"])

@@ -29,7 +29,17 @@ from sceneloom.datasets.layouts.scenegen_files import mask_of_run_lengths, run_l
 from sceneloom.datasets.object_table import SCENEGEN_CSV
 from sceneloom.datasets.triangle_meshes import ObjMesh, occupied_cells, read_obj
 
-from .object_scenes import ALL, FOUR, TEST, linked_copy, object_scenes, objects_of, put, scene_of_objects
+from .object_scenes import (
+    ALL,
+    FOUR,
+    TEST,
+    VALIDATION,
+    linked_copy,
+    object_scenes,
+    objects_of,
+    put,
+    scene_of_objects,
+)
 
 Published = tuple[Path, dict[str, str], Any]
 FLIP = np.diag([1.0, -1.0, -1.0])
@@ -106,11 +116,27 @@ def condition(path: Path) -> np.ndarray:
 def test_a_fresh_release_has_no_faults(published: Published) -> None:
     root, scene_of, summary = published
     assert examine(root, scene_of) == []
-    assert summary.counts == {"scenes": 2, "test scenes": 1, "objects": 15, "assets": 9}
+    assert summary.counts == {"scenes": 2, "test scenes": 2, "objects": 18, "assets": 9}
     assert set(summary.stand_ins) == {"cond_rendered", "vggt_features", "ss_latents"}
-    assert summary.stand_ins["ss_latents"].startswith("9 of 9 files")
+    assert summary.stand_ins["ss_latents"].endswith("in 9 of 9 files")
     assert not any("TRAINING WILL NOT START" in note for note in summary.notes)
     assert all((root / path).is_file() for path in scene_of)
+
+
+def test_validation_scenes_are_never_trained_on(published: Published) -> None:
+    root, _, summary = published
+    assert {name for name, _, _ in instances(root, "metadata_scene_test")} == {TEST, VALIDATION}
+    held = {TEST, VALIDATION}
+    assert not held & {row["scene_id"] for row in csv.DictReader((root / "metadata_scene.csv").open())}
+    assert not held & {folder.name for folder in (root / "masked_images").iterdir()}
+    trained = json.loads((root / "raw/3D-FUTURE-scene/GT/train_set.json").read_text())
+    assert not held & {image["file_name"] for image in trained["images"]}
+    assert f"1 of the 2 test scenes are validation scenes: {VALIDATION}." in summary.notes
+
+
+def test_the_manifest_learns_the_ids_of_the_scenes(published: Published) -> None:
+    _, _, summary = published
+    assert summary.scene_names == {"courtyard": TEST, "room-of-four": FOUR, "room": ALL, "corner": VALIDATION}
 
 
 def test_every_training_case_loads_with_the_shapes_of_the_trainer(published: Published) -> None:
@@ -177,7 +203,7 @@ def test_crops_are_the_picture_in_the_masks_box(published: Published) -> None:
 
 def test_the_raw_layer_holds_what_the_toolkit_reads(published: Published) -> None:
     root, _, _ = published
-    for part, numbers in (("train", [FOUR, ALL]), ("test", [TEST])):
+    for part, numbers in (("train", [FOUR, ALL]), ("test", [VALIDATION, TEST])):
         annotations = json.loads((root / f"raw/3D-FUTURE-scene/GT/{part}_set.json").read_text())
         assert [image["file_name"] for image in annotations["images"]] == numbers
         for image in annotations["images"]:
@@ -208,7 +234,7 @@ def test_pycocotools_decodes_the_masks(published: Published) -> None:
 def test_trimesh_pairs_the_ground_truth_with_a_scene_that_it_wrote_itself(published: Published) -> None:
     trimesh = pytest.importorskip("trimesh")
     root, _, _ = published
-    rows = instances(root, "metadata_scene_test")[0][1]
+    rows = next(rows for name, rows, _ in instances(root, "metadata_scene_test") if name == TEST)
     scene = trimesh.Scene()
     first = Rotation.from_euler("xyz", json.loads(rows[0]["rotation"]), degrees=True).as_matrix()
     upright = Rotation.from_euler("xyz", (90, 0, 0), degrees=True).as_matrix()
@@ -242,7 +268,7 @@ def test_trimesh_pairs_the_ground_truth_with_a_scene_that_it_wrote_itself(publis
 
 def test_test_scenes_lie_where_inference_looks(published: Published) -> None:
     root, _, _ = published
-    assert [folder.name for folder in (root / "masked_images_test").iterdir()] == [TEST]
+    assert {folder.name for folder in (root / "masked_images_test").iterdir()} == {TEST, VALIDATION}
     count = len(objects_of(1).objects)
     names = {"scene.jpg", *(f"{k}{end}.png" for k in range(count) for end in ("", "_mask"))}
     assert {file.name for file in (root / f"masked_images_test/{TEST}").iterdir()} == names
@@ -284,7 +310,7 @@ def test_real_features_and_latents_are_taken_where_there_are_some(tmp_path: Path
     root = tmp_path / "out"
     summary = scenegen.write(ReleaseDirectory(root), [scene], ReleaseRequest(root, options=options))
     assert "vggt_features" not in summary.stand_ins
-    assert summary.stand_ins["ss_latents"].startswith("3 of 4 files")
+    assert summary.stand_ins["ss_latents"].endswith("in 3 of 4 files")
     assert np.array_equal(np.load(root / f"vggt_features/{FOUR}.npz")["vggt_feature"], feature)
     assert np.array_equal(np.load(root / f"{scenegen.LATENTS}/{item.sha256}.npz")["mean"], latent)
     np.savez(tmp_path / "given" / f"{FOUR}.npz", vggt_feature=feature[:, 1:])
@@ -532,7 +558,7 @@ def test_damage_is_named(name: str, published: Published, tmp_path: Path) -> Non
 def test_a_missing_latent_names_the_scene_that_brings_it(published: Published, tmp_path: Path) -> None:
     source, scene_of, _ = published
     root = linked_copy(source, tmp_path / "copy")
-    path = LATENT.format(sha256=objects_of(1).objects[0].sha256)
+    path = LATENT.format(sha256=objects_of(1).objects[-1].sha256)
     (root / path).unlink()
     [finding] = examine(root, scene_of)
     assert (finding.path, finding.kind, finding.scene_id) == (path, FindingKind.MISSING, "courtyard")

@@ -18,12 +18,13 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from sceneloom.datasets.depth_codec import BOUNDED_RELATIVE_ERROR
 from sceneloom.datasets.errors import ContractError, CorruptFileError, InputError, StoreError
+from sceneloom.datasets.picture_runs import MINIMUM_PSNR, decode_frames, encode_clip
 from sceneloom.datasets.shards import ClipArrays, ShardReader, sha256_of_array, write_shard
 from sceneloom.datasets.tensors import FLOAT16_RELATIVE_ERROR
-from sceneloom.datasets.video import read_video, write_video
 from sceneloom.datasets.zarr_chunks import ChunkedArray, RangedFiles
 
 FRAMES, HEIGHT, WIDTH = 19, 32, 48
@@ -31,10 +32,9 @@ LATENT_SPACE = {"id": "test-vae", "channels": 4, "temporal_stride": 4}
 NAMES = [("lamp-1", "left"), ("lamp-1", "right"), ("desk-2", "left")]
 
 
-def make_clip(seed: int, scene_id: str, trajectory: str, video: Path) -> ClipArrays:
+def make_clip(seed: int, scene_id: str, trajectory: str) -> ClipArrays:
     rng = np.random.default_rng(seed)
     frames = rng.integers(0, 256, (FRAMES, HEIGHT, WIDTH, 3), dtype=np.uint8)
-    write_video(video, frames)
     depth = rng.uniform(0.3, 60, (FRAMES, HEIGHT, WIDTH)).astype(np.float32)
     depth[rng.random(depth.shape) < 0.1] = 0
     c2w = np.tile(np.eye(4, dtype=np.float32), (FRAMES, 1, 1))
@@ -44,7 +44,7 @@ def make_clip(seed: int, scene_id: str, trajectory: str, video: Path) -> ClipArr
         trajectory=trajectory,
         latents=rng.normal(size=(4, 2, 4, 6)).astype(np.float16),
         depth=depth,
-        rgb_mp4=video.read_bytes(),
+        rgb=encode_clip(frames),
         c2w=c2w,
         intrinsics=np.tile(np.array([40, 41, 24, 16], np.float32), (FRAMES, 1)),
         metric=seed % 2 == 0,
@@ -56,9 +56,13 @@ def make_clip(seed: int, scene_id: str, trajectory: str, video: Path) -> ClipArr
 
 
 @pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> list[ClipArrays]:
-    folder = tmp_path_factory.mktemp("videos")
-    return [make_clip(seed, *name, folder / f"{seed}.mp4") for seed, name in enumerate(NAMES)]
+def clips() -> list[ClipArrays]:
+    return [make_clip(seed, *name) for seed, name in enumerate(NAMES)]
+
+
+def frames_of(clip: ClipArrays) -> NDArray[np.uint8]:
+    """All frames, decoded run by run."""
+    return np.concatenate([decode_frames(run.stream, run.packets, range(len(run.packets))) for run in clip.rgb])
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +86,10 @@ def test_every_field_comes_back(shard: Path, clips: list[ClipArrays]) -> None:
         name = (clip.scene_id, clip.trajectory)
         np.testing.assert_array_equal(reader.latents(*name), clip.latents)
         np.testing.assert_allclose(reader.depth(*name), clip.depth, rtol=BOUNDED_RELATIVE_ERROR)
-        assert reader.rgb_mp4(*name) == clip.rgb_mp4
-        np.testing.assert_array_equal(reader.rgb(*name, [3, 0]), read_video(clip.rgb_mp4)[[3, 0]])
+        assert reader.rgb_runs(*name) == [run.stream for run in clip.rgb]
+        np.testing.assert_array_equal(reader.rgb(*name), frames_of(clip))
+        channels_first = reader.rgb(*name, [18, 0, 18], channels_first=True)
+        np.testing.assert_array_equal(channels_first.transpose(0, 2, 3, 1), frames_of(clip)[[18, 0, 18]])
         for estimated, expected in (
             (False, (clip.c2w, clip.intrinsics)),
             (True, (clip.estimated_c2w, clip.estimated_intrinsics)),
@@ -106,7 +112,7 @@ def test_any_selection_of_depth_frames(shard: Path, frames: list[int]) -> None:
 @given(frames=st.lists(st.integers(0, FRAMES - 1), max_size=5))
 def test_any_selection_of_rgb_frames(shard: Path, clips: list[ClipArrays], frames: list[int]) -> None:
     found = ShardReader(shard).rgb(*NAMES[1], frames)
-    np.testing.assert_array_equal(found, read_video(clips[1].rgb_mp4)[frames])
+    np.testing.assert_array_equal(found, frames_of(clips[1])[frames])
 
 
 def test_the_exact_tier_keeps_float16_depth(clips: list[ClipArrays], tmp_path: Path) -> None:
@@ -132,15 +138,15 @@ def test_the_error_of_every_frame_is_stored(shard: Path, clips: list[ClipArrays]
 
 
 def test_depth_by_hand_with_plain_zarr(shard: Path) -> None:
-    path, clip, frame = str(shard), 1, 3
-    names: dict[str, Any] = {"zarr": zarr, "np": np, "path": path, "clip": clip, "frame": frame}
+    path, clip, frame, run = str(shard), 1, 3, 1
+    names: dict[str, Any] = {"zarr": zarr, "np": np, "path": path, "clip": clip, "frame": frame, "run": run}
     page = (Path(__file__).parent.parent / "docs" / "shards.md").read_text()
     snippets = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     assert len(snippets) == 2
     for snippet in snippets:
         exec(snippet, names)
     np.testing.assert_array_equal(names["depth"], ShardReader(shard).depth(*NAMES[clip], [frame])[0])
-    assert names["mp4"] == ShardReader(shard).rgb_mp4(*NAMES[clip])
+    assert names["stream"] == ShardReader(shard).rgb_runs(*NAMES[clip])[run]
 
 
 def test_every_array_opens_in_zarr_and_tensorstore(shard: Path) -> None:
@@ -157,7 +163,7 @@ def test_every_array_opens_in_zarr_and_tensorstore(shard: Path) -> None:
 def test_an_own_read_equals_zarrs(shard: Path) -> None:
     files = RangedFiles(str(shard), {})
     group = zarr.open_group(shard, mode="r")
-    for name, place in (("latents", (2, 0, 0, 0, 0)), ("depth_residuals", (1, 4, 0, 0)), ("rgb_mp4_runs", (1, 2, 0))):
+    for name, place in (("latents", (2, 0, 0, 0, 0)), ("depth_residuals", (1, 4, 0, 0)), ("rgb_runs", (1, 1, 0))):
         array: Any = group[name]
         (chunk,) = ChunkedArray(files, name, "always").chunks([place])
         part = tuple(slice(p * n, (p + 1) * n) for p, n in zip(place, array.chunks, strict=True))
@@ -181,8 +187,9 @@ def test_depth_keeps_the_declared_error_bound(shard: Path, clips: list[ClipArray
     reader = ShardReader(shard)
     declared = reader.attributes["depth"]
     assert (declared["relative_error_bound"], declared["range"]) == (BOUNDED_RELATIVE_ERROR, [0.1, 100])
-    assert (declared["tier"], declared["bits"]) == ("bounded", 13)
-    assert (declared["near"], declared["far"]) == (np.float16(0.1), 100)
+    assert (declared["tier"], declared["bits"], declared["invalid_codes"]) == ("bounded", 14, [0, 1, 2, 3])
+    assert 0.0998 < declared["near"] < 0.1
+    assert 100 < declared["far"] < 100.3
     worst = 0.0
     for clip in clips:
         stored = reader.depth(clip.scene_id, clip.trajectory).astype(float)
@@ -193,7 +200,16 @@ def test_depth_keeps_the_declared_error_bound(shard: Path, clips: list[ClipArray
     assert declared["relative_error_found"] == pytest.approx(worst, rel=1e-3)
 
 
-def test_plain_zarr_reads_it_with_names_and_conventions(shard: Path, clips: list[ClipArrays]) -> None:
+def test_the_psnr_of_every_run_is_stored(shard: Path, clips: list[ClipArrays]) -> None:
+    group = zarr.open_group(shard, mode="r")
+    stored: Any = group["rgb_run_psnr"]
+    np.testing.assert_allclose(stored[:], [[run.psnr for run in clip.rgb] for clip in clips], rtol=1e-6)
+    found: Any = group.attrs["rgb"]
+    assert found["psnr_found"] == pytest.approx(stored[:].min(), rel=1e-6)
+    assert found["psnr_found"] >= MINIMUM_PSNR
+
+
+def test_plain_zarr_reads_it_with_names_and_conventions(shard: Path) -> None:
     group = zarr.open(str(shard), mode="r")
     assert isinstance(group, zarr.Group)
     depth: Any = group["depth_residuals"]
@@ -203,8 +219,6 @@ def test_plain_zarr_reads_it_with_names_and_conventions(shard: Path, clips: list
     assert (latents.chunks, latents.shards) == ((1, 4, 2, 4, 6), (3, 4, 2, 4, 6))
     conventions: Any = group.attrs["conventions"]
     assert "OpenCV" in conventions["c2w"]
-    rows: Any = group.attrs["clips"]
-    assert rows[2]["sha256"]["rgb_mp4"] == hashlib.sha256(clips[2].rgb_mp4).hexdigest()
 
 
 def test_same_clips_give_the_same_files(shard: Path, clips: list[ClipArrays], tmp_path: Path) -> None:
@@ -260,12 +274,13 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
         ("depth_residuals", lambda reader, clip: reader.depth(*clip)),
         ("depth_values", lambda reader, clip: reader.depth(*clip)),
         ("depth_sha256", lambda reader, clip: reader.depth(*clip)),
-        ("rgb_mp4_runs", lambda reader, clip: reader.rgb(*clip)),
-        ("rgb_mp4_runs", lambda reader, clip: reader.rgb(*clip, range(FRAMES))),
-        ("rgb_mp4_head", lambda reader, clip: reader.rgb(*clip)),
-        ("rgb_mp4_bytes", lambda reader, clip: reader.rgb(*clip)),
-        ("rgb_mp4_sha256", lambda reader, clip: reader.rgb(*clip, [3])),
+        ("depth_prediction", lambda reader, clip: reader.depth(*clip)),
+        ("rgb_runs", lambda reader, clip: reader.rgb(*clip)),
+        ("rgb_runs", lambda reader, clip: reader.rgb(*clip, range(FRAMES))),
+        ("rgb_run_bytes", lambda reader, clip: reader.rgb(*clip)),
+        ("rgb_run_sha256", lambda reader, clip: reader.rgb(*clip, [3])),
         ("rgb_run_frames", lambda reader, clip: reader.rgb(*clip, [3])),
+        ("rgb_packets", lambda reader, clip: reader.rgb(*clip, [3])),
         ("c2w", lambda reader, clip: reader.cameras(*clip)),
         ("intrinsics", lambda reader, clip: reader.cameras(*clip)),
         ("estimated_c2w", lambda reader, clip: reader.cameras(*clip, estimated=True)),
@@ -363,7 +378,8 @@ def scaled_pose(clip: ClipArrays) -> ClipArrays:
         (lambda clip: replace(clip, estimated_c2w=None, estimated_intrinsics=None), "those before it"),
         (lambda clip: replace(clip, quality={"psnr": 1.0}), "quality numbers"),
         (lambda clip: replace(clip, scene_id="lamp-1", trajectory="left"), "given twice"),
-        (lambda clip: replace(clip, rgb_mp4=b""), "cannot be decoded"),
+        (lambda clip: replace(clip, rgb=clip.rgb[:1]), r"the runs hold 16 frames of \[\(32, 48\)\], expected 19"),
+        (lambda clip: replace(clip, rgb=[replace(run, stream=run.stream[:-9]) for run in clip.rgb]), "packets"),
     ],
 )
 def test_a_clip_that_breaks_the_contract_is_named_and_leaves_nothing(

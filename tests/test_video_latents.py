@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,12 +17,25 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sceneloom.assets import camera_paths, conditioning_view, scene_scaffold, video_latents
+from sceneloom.assets.observations import ContractBroken
+from sceneloom.assets.stage import Made, StageContext
 from sceneloom.datasets.latent_spaces import LatentSpace
 from sceneloom.datasets.video import probe, read_video
 from sceneloom.ops.quality import LUMA
-from sceneloom.resources.engines import Camera
+from sceneloom.resources.engines import (
+    Camera,
+    EngineContract,
+    Engines,
+    GeneratedClip,
+    Scaffold,
+    SceneRenderer,
+    View,
+)
+from sceneloom.resources.latent_codec import LatentCodec
+from sceneloom.resources.profiles import LatentCodecSettings
 
 from .tiny import FRAMES, HEIGHT, TRAJECTORIES, WIDTH, MadeCollection, made_collection
+from .tiny_autoencoders import save_cosmos, save_wan
 
 KINDS = pytest.mark.parametrize("kind", ["prompt", "image"])
 
@@ -29,12 +48,16 @@ def video(made: MadeCollection, kind: str, trajectory: str) -> NDArray[np.uint8]
     return read_video(made.inputs(made.scene(kind)).path("video_latents", f"{trajectory}.mp4"))
 
 
-def rendered(made: MadeCollection, kind: str, trajectory: str) -> NDArray[np.uint8]:
+def rendered(made: MadeCollection, kind: str, trajectory: str, seed: int | None = None) -> NDArray[np.uint8]:
     """The frames as the engine gives them, before any encoder."""
     inputs = made.inputs(made.scene(kind))
     cameras = camera_paths.read_cameras(inputs, trajectory, height=HEIGHT, width=WIDTH)
-    scene = made.runtime.engines.video().open_scene(scene_scaffold.read_scaffold(inputs))
-    seed = made.record(made.scene(kind), "video_latents").key_parts.seed
+    scene = made.runtime.engines.video().open_scene(
+        scene_scaffold.read_scaffold(inputs), conditioning_view.read_view(inputs), ""
+    )
+    assert isinstance(scene, SceneRenderer)
+    if seed is None:
+        seed = made.record(made.scene(kind), "video_latents").key_parts.seed
     return np.stack(list(scene.frames(cameras, seed=seed)))
 
 
@@ -154,3 +177,121 @@ def _sampled_from(
     seen = np.full((*depth.shape, 3), np.nan)
     seen[inside] = picture[row[inside], column[inside]]
     return seen
+
+
+class _Generator:
+    """A video engine that makes clips as a whole: the view, moved sideways."""
+
+    contract = EngineContract("generator", "library", frozenset({"view"}), frozenset({"frames"}), "MIT")
+
+    def __init__(self, space: LatentSpace | None = None) -> None:
+        self.space = space
+        self.seeds: list[int] = []
+        self.opened_with: list[object] = []
+
+    def open_scene(self, scaffold: Scaffold, view: View, prompt: str) -> _Generator:
+        self.opened_with = [scaffold, view, prompt]
+        self.picture = view.picture
+        return self
+
+    def generate(self, cameras: Sequence[Camera], *, seed: int) -> GeneratedClip:
+        self.seeds.append(seed)
+        frames = np.stack([np.roll(self.picture, 3 * index, axis=1) for index in range(len(cameras))])
+        latents = None
+        if self.space is not None:
+            draws = np.random.default_rng(seed).standard_normal(self.space.latent_shape(*frames.shape[:3]))
+            latents = draws.astype(np.float16)
+        return GeneratedClip(frames, latents, self.space, {"steps": 3})
+
+
+def generate(folder: Path, generator: _Generator, **codecs: Any) -> Made:
+    """Make the stage for the shared prompt scene with a generator in place of the ray caster."""
+    made = made_collection()
+    scene = made.scene("prompt")
+    chosen = made.profile.engines.model_copy(update=codecs)
+    profile = made.profile.model_copy(update={"engines": chosen})
+    engines = Engines(profile)
+    context = StageContext(
+        scene=scene, profile=profile, inputs=made.inputs(scene), scratch=folder, seed=11, engines=engines
+    )
+    with mock.patch.object(engines, "video", return_value=generator):
+        return video_latents.make(context)
+
+
+def test_a_generators_clips_are_written_with_its_own_latents_and_notes(tmp_path: Path) -> None:
+    made = made_collection()
+    space = dataclasses.replace(made.runtime.engines.latent_space(), id="as the generator calls it")
+    generator = _Generator(space)
+    result = generate(tmp_path, generator)
+    assert generator.opened_with[2] == made.scene("prompt").prompt
+    assert generator.seeds == [11] * len(TRAJECTORIES)
+    for trajectory in TRAJECTORIES:
+        frames = read_video(tmp_path / f"{trajectory}.mp4")
+        expected = np.stack([np.roll(generator.picture, 3 * index, axis=1) for index in range(FRAMES)])
+        assert psnr(frames @ LUMA, expected @ LUMA) > 34
+        with np.load(tmp_path / f"{trajectory}.latents.npz") as archive:
+            draws = np.random.default_rng(11).standard_normal(space.latent_shape(FRAMES, HEIGHT, WIDTH))
+            np.testing.assert_array_equal(archive["latents"], draws.astype(np.float16))
+        facts = result.metadata["clips"][trajectory]
+        assert facts["steps"] == 3
+        assert facts["latents_from"] == {"primary": "generator"}
+    assert [each.array for each in result.contracts if each.contract == "latents"] == list(TRAJECTORIES)
+    assert (tmp_path / "preview.webp").stat().st_size > 0
+
+
+def test_a_clip_of_another_size_breaks_its_contract(tmp_path: Path) -> None:
+    generator = _Generator(made_collection().runtime.engines.latent_space())
+    whole = generator.generate
+
+    def shorter(cameras: Sequence[Camera], *, seed: int) -> GeneratedClip:
+        clip = whole(cameras, seed=seed)
+        return dataclasses.replace(clip, frames=clip.frames[:-1])
+
+    with (
+        mock.patch.object(generator, "generate", shorter),
+        pytest.raises(ContractBroken, match=r"expected shape \(9, 64, 112, 3\), found shape \(8, 64, 112, 3\)"),
+    ):
+        generate(tmp_path, generator)
+
+
+@pytest.mark.parametrize("generated", [True, False])
+def test_a_clip_is_stored_in_every_latent_space_that_is_asked_for(generated: bool, tmp_path: Path) -> None:
+    save_wan(tmp_path / "wan")
+    made = made_collection()
+    extra = LatentCodecSettings(path=str(tmp_path / "wan"), architecture="wan")
+    (tmp_path / "out").mkdir()
+    generator: Any = _Generator() if generated else made.runtime.engines.video()
+    result = generate(tmp_path / "out", generator, extra_latent_codecs={"wan": extra})
+    codec = LatentCodec.load(tmp_path / "wan")
+    declared = LatentSpace.from_json(json.loads((tmp_path / "out" / "latent_space.wan.json").read_text()))
+    assert declared == codec.space
+    assert result.metadata["extra_latent_spaces"] == {"wan": codec.space.id}
+    with np.load(tmp_path / "out" / "left.wan.latents.npz") as archive:
+        assert archive["latents"].shape == codec.space.latent_shape(FRAMES, HEIGHT, WIDTH)
+    if not generated:
+        seed_of_the_test = 11
+        frames = rendered(made, "prompt", "left", seed_of_the_test)
+        with np.load(tmp_path / "out" / "left.latents.npz") as archive:
+            np.testing.assert_array_equal(archive["latents"], made.runtime.engines.latent_codec().encode(frames))
+
+
+def test_drift_is_recorded_by_clip_and_the_worst_as_a_metric(tmp_path: Path) -> None:
+    save_cosmos(tmp_path / "cosmos")
+    (tmp_path / "out").mkdir()
+    codec = LatentCodecSettings(path=str(tmp_path / "cosmos"), measure_drift=True)
+    result = generate(tmp_path / "out", _Generator(), latent_codec=codec)
+    drifts = [result.metadata["clips"][trajectory]["latent_drift"] for trajectory in TRAJECTORIES]
+    assert result.metrics["latent_drift"] == max(drifts) > 0
+
+
+def test_further_codecs_and_their_precision_enter_the_key_and_the_default_does_not(tmp_path: Path) -> None:
+    save_wan(tmp_path)
+    made = made_collection()
+    before = video_latents.settings(made.profile, made.scene())
+    assert "codecs" not in before
+    extra = LatentCodecSettings(path=str(tmp_path), architecture="wan", precision="bfloat16")
+    engines = made.profile.engines.model_copy(update={"extra_latent_codecs": {"wan": extra}})
+    profile = made.profile.model_copy(update={"engines": engines})
+    assert video_latents.settings(profile, made.scene())["codecs"] == {"": {}, "wan": {"precision": "bfloat16"}}
+    identity = video_latents.engine(Engines(profile), made.scene())
+    assert set(identity.weights) == {"latent_space", "latent_space.wan"}

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from sceneloom.datasets.errors import CorruptFileError, InputError, StoreError
+from sceneloom.datasets.picture_runs import encode_clip
 from sceneloom.datasets.shards import ClipArrays, ShardReader, write_shard
-from sceneloom.datasets.video import write_video
 
 FRAMES, HEIGHT, WIDTH = 17, 64, 96
 CLIP = ("lamp-1", "left")
@@ -24,12 +24,11 @@ CLIP = ("lamp-1", "left")
 def shard(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("remote")
     rng = np.random.default_rng(0)
-    write_video(folder / "clip.mp4", rng.integers(0, 256, (FRAMES, HEIGHT, WIDTH, 3), dtype=np.uint8))
     clip = ClipArrays(
         *CLIP,
         latents=rng.normal(size=(4, 3, 8, 12)).astype(np.float16),
         depth=rng.uniform(1, 9, (FRAMES, HEIGHT, WIDTH)).astype(np.float32),
-        rgb_mp4=(folder / "clip.mp4").read_bytes(),
+        rgb=encode_clip(rng.integers(0, 256, (FRAMES, HEIGHT, WIDTH, 3), dtype=np.uint8)),
         c2w=np.tile(np.eye(4, dtype=np.float32), (FRAMES, 1, 1)),
         intrinsics=np.tile(np.array([80, 80, 48, 32], np.float32), (FRAMES, 1)),
         metric=True,
@@ -83,7 +82,7 @@ def assert_equal_readers(remote: ShardReader, local: ShardReader) -> None:
     np.testing.assert_array_equal(remote.latents(*CLIP), local.latents(*CLIP))
     np.testing.assert_array_equal(remote.depth(*CLIP, [9, 2, 3]), local.depth(*CLIP, [9, 2, 3]))
     np.testing.assert_array_equal(remote.rgb(*CLIP, [12, 1]), local.rgb(*CLIP, [12, 1]))
-    assert remote.rgb_mp4(*CLIP) == local.rgb_mp4(*CLIP)
+    assert remote.rgb_runs(*CLIP) == local.rgb_runs(*CLIP)
     for found, expected in zip(remote.cameras(*CLIP), local.cameras(*CLIP), strict=True):
         np.testing.assert_array_equal(found, expected)
 
@@ -101,9 +100,9 @@ def test_a_frame_over_http_is_a_small_read(shard: Path, web: tuple[str, type[Ran
     sent = sum(size for path, size in handler.sent.items() if "/depth_residuals/c/" in path)
     whole = (shard / "depth_residuals" / "c" / "0" / "0" / "0" / "0").stat().st_size
     assert whole / FRAMES / 2 < sent < whole / FRAMES * 2
-    ShardReader(url).rgb(*CLIP, [9])
-    sent = sum(size for path, size in handler.sent.items() if "/rgb_mp4_runs/c/" in path)
-    assert sent < (shard / "rgb_mp4_runs" / "c" / "0" / "0" / "0").stat().st_size * 0.6
+    ShardReader(url).rgb(*CLIP, [16])
+    sent = sum(size for path, size in handler.sent.items() if "/rgb_runs/c/" in path)
+    assert sent < (shard / "rgb_runs" / "c" / "0" / "0" / "0").stat().st_size * 0.2
 
 
 def test_a_server_without_ranges_is_named(web: tuple[str, type[RangeHandler]]) -> None:

@@ -7,27 +7,26 @@ import io
 import pickle
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CorruptFileError, InputError
+from .safe_pickles import Allowed, UnsafePickleError, load_allowed
 
 CHUNK_FRAMES = 80
 TOKENS, WIDTH = 512, 4096
 """Most tokens, and numbers a token, of the embedding that Lyra-2 pads to."""
 
-EncodeText = Callable[[str], NDArray[np.float32]]
-"""Caption → (tokens, 4096) float32, at most 512 tokens."""
-
 _END = "</s>"
 _PROTOCOL = 4
 
 
-class UnsafePickleError(CorruptFileError):
-    """A pickle names code that captions have no use for."""
+def hashed_captions(captions: Sequence[str]) -> list[NDArray[np.float32]]:
+    """`hashed_words` of each caption."""
+    return [hashed_words(caption) for caption in captions]
 
 
 def hashed_words(caption: str) -> NDArray[np.float32]:
@@ -67,7 +66,7 @@ def encode_chunks(frames: int, caption: str, embedding: NDArray[np.float32]) -> 
             where=f"caption {caption[:40]!r}",
             remedy="Run it in float32 or bfloat16.",
         )
-    tensor = torch.from_numpy(np.ascontiguousarray(embedding, np.float32)).to(torch.bfloat16)
+    tensor = torch.from_numpy(np.array(embedding, np.float32)).to(torch.bfloat16)
     chunks = {
         start: {
             "frame_range": (start, min(start + CHUNK_FRAMES, frames)),
@@ -95,24 +94,6 @@ class _Pickler(pickle.Pickler):
         return _load_from_bytes, (saved.getvalue(),)
 
 
-class _Unpickler(pickle.Unpickler):
-    """Unpickles plain values and tensors, and refuses whatever else a pickle names."""
-
-    def find_class(self, module_name: str, global_name: str, /) -> Any:
-        from torch._utils import _rebuild_tensor_v2
-
-        allowed = {
-            ("torch.storage", "_load_from_bytes"): _load_tensor,
-            ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor_v2,
-            ("collections", "OrderedDict"): OrderedDict,
-        }
-        if (module_name, global_name) not in allowed:
-            raise UnsafePickleError(
-                f"it names {module_name}.{global_name}", where="captions", remedy="Do not load it; make it again."
-            )
-        return allowed[module_name, global_name]
-
-
 def _load_tensor(content: bytes) -> Any:
     import torch
 
@@ -125,6 +106,16 @@ def _load_tensor(content: bytes) -> Any:
     return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
+def _allowed() -> Allowed:
+    from torch._utils import _rebuild_tensor_v2
+
+    return {
+        ("torch.storage", "_load_from_bytes"): _load_tensor,
+        ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor_v2,
+        ("collections", "OrderedDict"): OrderedDict,
+    }
+
+
 def decode_chunks(content: bytes, where: str) -> Any:
     """What a file of captions holds; nothing that it names is run but the making of tensors.
 
@@ -133,9 +124,9 @@ def decode_chunks(content: bytes, where: str) -> Any:
         CorruptFileError: it does not unpickle.
     """
     try:
-        return _Unpickler(io.BytesIO(content)).load()
-    except UnsafePickleError as error:
-        raise UnsafePickleError(error.found, where=where, remedy=error.remedy) from error
+        return load_allowed(io.BytesIO(content), _allowed(), where)
+    except UnsafePickleError:
+        raise
     except Exception as error:
         # A damaged pickle raises whatever its instructions happen to do to the values on its stack.
         first = str(error).strip().partition("\n")[0]

@@ -15,7 +15,7 @@
 A Gen3R scene is one clip. Clips are shared out over the ten names in proportion to the weights with which Gen3R draws
 them, each name getting one first, so that every clip is seen about equally often; a name left without clips lists all
 of them, because drawing an empty name stops the training. Test clips stand in folders of the names too: the validation
-finds a clip's dataset by looking for a name in the caption's path.
+finds a clip's dataset by looking for a name in the whole path of its captions, and each stands where it finds that one.
 
 The files in `frames` are hard links to those in `images`, because nothing reads them and a second copy doubles the set;
 a copy of the directory, or a file system without hard links, has two files of the same bytes.
@@ -33,8 +33,9 @@ from ..camera_conventions import invert_rigid, matrix_from_intrinsics
 from ..camera_files import GEN3R_SIZE, format_gen3r_transforms
 from ..errors import InputError
 from . import gen3r_examination
+from .captions import CAPTION, CAPTION_HELP, captions_of
 from .frame_files import MILLIMETRES, cameras_of, clips_of, depth_levels, json_bytes, write_pictures
-from .gen3r_names import CLIP_FRAMES, INDEX_FILES, LONGEST_CAPTION, WEIGHTS, frame_names
+from .gen3r_names import CLIP_FRAMES, INDEX_FILES, LONGEST_CAPTION, WEIGHTS, frame_names, validation_dataset
 from .release import (
     Float16,
     Float32,
@@ -62,9 +63,9 @@ def write(directory: ReleaseDirectory, scenes: Sequence[ReleaseScene], request: 
     clips = list(clips_of(scenes, "gen3r"))
     for _, _, clip in clips:
         _check_size(clip, request)
-    captions = {scene.scene_id: _caption(scene, request) for scene in scenes if scene.clips}
+    captions = _captions(scenes, request)
     train, test = _split(clips, request)
-    homes = _shared_out(train), _shared_out(test)
+    homes = _shared_out(train), _shared_out(test, request.destination.as_posix())
     beyond = 0
     for home in homes:
         for name, dataset, _, clip in home:
@@ -106,25 +107,21 @@ def _check_size(clip: ReleaseClip, request: ReleaseRequest) -> None:
         )
 
 
-def _caption(scene: ReleaseScene, request: ReleaseRequest) -> str:
-    caption = " ".join((scene.prompt or request.options.get("caption", "")).split())
-    where = f"{_WHERE}, scene {scene.scene_id}"
-    if not caption:
-        raise InputError(
-            "no caption", where=where, remedy="Give the picture a caption, or caption=TEXT for all that have none."
-        )
-    if len(caption) > LONGEST_CAPTION:
-        raise InputError(
-            f"a caption of {len(caption)} characters",
-            where=where,
-            remedy=f"Shorten it to {LONGEST_CAPTION}: Gen3R replaces longer ones with nothing.",
-        )
-    return caption
+def _captions(scenes: Sequence[ReleaseScene], request: ReleaseRequest) -> dict[str, str]:
+    captions = captions_of(scenes, request, "gen3r")
+    for scene_id, caption in captions.items():
+        if len(caption) > LONGEST_CAPTION:
+            raise InputError(
+                f"a caption of {len(caption)} characters",
+                where=f"{_WHERE}, scene {scene_id}",
+                remedy=f"Shorten it to {LONGEST_CAPTION}: Gen3R replaces longer ones with nothing.",
+            )
+    return captions
 
 
 def _split(clips: Sequence[_Clip], request: ReleaseRequest) -> tuple[list[_Clip], list[_Clip]]:
     """Clips to train on and to validate with; no scene has clips in both."""
-    held = {scene.scene_id for _, scene, _ in clips if scene.split != "train"}
+    held = {scene.scene_id for _, scene, _ in clips if scene.held_out}
     training = list(dict.fromkeys(scene.scene_id for _, scene, _ in clips if scene.scene_id not in held))
     count = _count(request)
     held |= set(training[len(training) - count :] if count else ())
@@ -146,12 +143,23 @@ def _count(request: ReleaseRequest) -> int:
     return int(given)
 
 
-def _shared_out(clips: Sequence[_Clip]) -> _Homed:
+def _shared_out(clips: Sequence[_Clip], validated_below: str | None = None) -> _Homed:
+    """The clips with the dataset of each.
+
+    Args:
+        validated_below: where test clips will stand: each gets a dataset that the validation finds in its path. A scene
+            "a placid lake" would be taken for one of acid when it stood in a dataset that comes after that.
+    """
     counts = dict.fromkeys(WEIGHTS, 0)
     homed: _Homed = []
     for name, scene, clip in clips:
-        empty = [dataset for dataset, count in counts.items() if not count]
-        dataset = empty[0] if empty else min(WEIGHTS, key=lambda each: (counts[each] + 1) / WEIGHTS[each])
+        choice = [
+            dataset
+            for dataset in WEIGHTS
+            if validated_below is None or validation_dataset(f"{validated_below}/{dataset}/scenes/{name}") == dataset
+        ]
+        empty = [dataset for dataset in choice if not counts[dataset]]
+        dataset = empty[0] if empty else min(choice, key=lambda each: (counts[each] + 1) / WEIGHTS[each])
         counts[dataset] += 1
         homed.append((name, dataset, scene, clip))
     return homed
@@ -268,9 +276,6 @@ def _notes(request: ReleaseRequest, clips: Sequence[_Clip], train: int, beyond: 
         )
     if min(clip.frames for _, _, clip in clips) < 2 * CLIP_FRAMES:
         notes.append(f"clips under {2 * CLIP_FRAMES} frames: the geometry adapter uses every frame, not every second")
-    named = [name for name in WEIGHTS if name in request.destination.as_posix().lower()]
-    if named:
-        notes.append(f'the destination holds "{named[0]}": Gen3R\'s validation takes every test clip for that dataset')
     if beyond:
         notes.append(f"{beyond} depths beyond 65.535 units are marked invalid in depth/ (16-bit millimetres)")
     return tuple(notes)
@@ -287,6 +292,6 @@ LAYOUT = Layout(
     options={
         "any_size": '"true" takes clips that are not 560x560; Gen3R resizes and crops them',
         "hold_out": "how many training scenes to validate with, from the last; 0 when not given",
-        "caption": "caption of scenes that have none",
+        CAPTION: CAPTION_HELP,
     },
 )

@@ -13,7 +13,7 @@ from ..camera_conventions import check_c2w
 from ..camera_files import parse_gen3r
 from ..errors import SceneloomError
 from .frame_files import Findings, examine_pictures, examine_strays, lens_fault
-from .gen3r_names import CLIP_FRAMES, INDEX_FILES, LONGEST_CAPTION, WEIGHTS
+from .gen3r_names import CLIP_FRAMES, INDEX_FILES, LONGEST_CAPTION, WEIGHTS, validation_dataset
 from .release import Finding, FindingKind
 
 _FRAME_KEYS = ("w", "h", "fl_x", "fl_y", "cx", "cy", "file_path", "transform_matrix")
@@ -34,7 +34,7 @@ def examine(root: Path, scene_of: Mapping[str, str]) -> list[Finding]:
         findings.add(".", FindingKind.OUT_OF_CONVENTION, message)
     own = {dataset: _examine_index(findings, root, f"{dataset}/train") for dataset in WEIGHTS}
     train, test = _examine_index(findings, root, "train"), _examine_index(findings, root, "test")
-    _examine_lists(findings, own, train, test)
+    _examine_lists(findings, root, own, train, test)
     listed = dict.fromkeys([*(clip for clips in own.values() for clip in clips), *train, *test])
     for clip in listed:
         _examine_clip(findings, root, clip)
@@ -100,7 +100,9 @@ def _folder(findings: Findings, root: Path, file: str, line: str, target: str) -
     return None
 
 
-def _examine_lists(findings: Findings, own: Mapping[str, list[str]], train: list[str], test: list[str]) -> None:
+def _examine_lists(
+    findings: Findings, root: Path, own: Mapping[str, list[str]], train: list[str], test: list[str]
+) -> None:
     for clip in sorted(set(train) & set(test) | {clip for clips in own.values() for clip in clips} & set(test)):
         message = f"{clip} is trained on and validated with"
         findings.add("test_videos_dirs.txt", FindingKind.OUT_OF_CONVENTION, message)
@@ -108,13 +110,18 @@ def _examine_lists(findings: Findings, own: Mapping[str, list[str]], train: list
     for clip in sorted(missing):
         message = f"{clip} is not in the list of the root; the geometry adapter would not train on it"
         findings.add("train_videos_dirs.txt", FindingKind.MISSING, message)
-    named = [clip for clip in test if any(name in clip.lower() for name in WEIGHTS)]
-    if len(named) < 2:
+    taken = {clip: validation_dataset(f"{root}/{clip}/captions.txt") for clip in test}
+    named = sum(name is not None for name in taken.values())
+    if named < 2:
         message = (
-            f"{len(named)} test clips whose path holds a dataset's name, 2 are needed; Gen3R's first validation prints "
+            f"{named} test clips whose path holds a dataset's name, 2 are needed; Gen3R's first validation prints "
             '"Eval error" and shows nothing'
         )
         findings.add("test_captions_paths.txt", FindingKind.MISSING, message)
+    for clip, name in taken.items():
+        if name is not None and name != PurePosixPath(clip).parts[0]:
+            message = f"the path of {clip} holds the name {name}, so Gen3R's validation takes the clip for that dataset"
+            findings.add("test_captions_paths.txt", FindingKind.OUT_OF_CONVENTION, message)
 
 
 # --- one clip -------------------------------------------------------------------------------------------------------

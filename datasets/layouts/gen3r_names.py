@@ -6,14 +6,14 @@ from collections.abc import Mapping
 
 WEIGHTS: Mapping[str, float] = {
     "dl3dv": 1.0,
-    "re10k": 1.0,
     "acid": 1.0,
-    "kitti360": 0.5,
     "mvimgnet": 0.25,
-    "vkitti": 0.5,
     "waymo": 0.5,
-    "wildrgbd": 1.0,
     "co3d": 1.0,
+    "re10k": 1.0,
+    "kitti360": 0.5,
+    "vkitti": 0.5,
+    "wildrgbd": 1.0,
     "tartanair": 1.0,
 }
 """How often each dataset is drawn, in the order in which the validation looks for names."""
@@ -35,3 +35,8 @@ LONGEST_CAPTION = 1000
 def frame_names(frames: int) -> tuple[str, ...]:
     """`frame00000.png` and so on: their sorted order is frame order."""
     return tuple(f"frame{index:05d}.png" for index in range(frames))
+
+
+def validation_dataset(captions_path: str) -> str | None:
+    """The dataset that the validation takes a test clip for: the first name that its captions' whole path holds."""
+    return next((name for name in WEIGHTS if name in captions_path.lower()), None)

@@ -84,6 +84,7 @@ _DESCRIPTIONS: Mapping[str, str] = {
     "width": "Width in pixels.",
     "frames_per_second": "Rate that the video declares.",
     "metric": "Whether depth and translations are truly in metres.",
+    "moving": "Whether objects of the scene move while the clip runs.",
     "latent_space": "Id of the latents' space; null without one.",
     "rgb": "Path of the MP4 file.",
     "depth": "Path of the archive of EXR frames: z-depth, 0 = invalid.",
@@ -106,6 +107,7 @@ _SCALARS: Mapping[str, pa.DataType] = {
     "width": pa.int32(),
     "frames_per_second": pa.float64(),
     "metric": pa.bool_(),
+    "moving": pa.bool_(),
     "latent_space": pa.string(),
 }
 _MAY_BE_NULL = ("prompt", "licence", "latent_space")
@@ -211,6 +213,7 @@ def _scalars(name: str, scene: ReleaseScene, clip: ReleaseClip) -> dict[str, Any
         "width": clip.width,
         "frames_per_second": float(clip.frames_per_second),
         "metric": clip.metric,
+        "moving": scene.moving,
         "latent_space": scene.latent_space.id if scene.latent_space is not None else None,
     }
 
@@ -292,6 +295,7 @@ def _facts(
         clips={split: len(rows[split]) for split in sorted(rows)},
         scenes=Counter(scene.split for scene in scenes if scene.clips),
         prompts=sum(scene.prompt is not None for scene in scenes),
+        moving=sum(scene.moving for scene in scenes),
         trajectories=tuple(dict.fromkeys(row["trajectory"] for row in every)),
         sizes=tuple(sorted({(row["frames"], row["height"], row["width"]) for row in every})),
         metric=tuple(sorted({row["metric"] for row in every})),

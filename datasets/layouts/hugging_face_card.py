@@ -66,6 +66,7 @@ class CardFacts:
     Attributes:
         clips, scenes: numbers by split.
         prompts: number of scenes with a text.
+        moving: number of scenes whose objects move.
         sizes: (frames, height, width) of the clips, each once.
         metric: whether the clips are in metres: (True,), (False,) or both.
         example: path of one clip's file by field.
@@ -80,6 +81,7 @@ class CardFacts:
     clips: Mapping[str, int]
     scenes: Mapping[str, int]
     prompts: int
+    moving: int
     trajectories: tuple[str, ...]
     sizes: tuple[tuple[int, int, int], ...]
     metric: tuple[bool, ...]
@@ -197,9 +199,10 @@ def _making(facts: CardFacts) -> str:
     rows = [f"| {stage} | `{engine}` |" for stage, engine in facts.engines]
     table = "\n".join(["| stage | engine |", "|---|---|", *rows])
     total = sum(facts.scenes.values())
-    return (
-        f"## How it was made\n\nAll frames are synthetic. {facts.prompts} of {total} scenes have a prompt.\n\n{table}"
-    )
+    said = f"All frames are synthetic. {facts.prompts} of {total} scenes have a prompt."
+    if facts.moving:
+        said += f" Objects move in {facts.moving} of them: those where the column `moving` is true."
+    return f"## How it was made\n\n{said}\n\n{table}"
 
 
 def _licences(facts: CardFacts) -> str:

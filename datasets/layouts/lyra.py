@@ -54,6 +54,7 @@ REVERSED = "_reversed"
 
 _TOKENIZER = "Cosmos-Tokenize1-CV8x8x8"
 _REQUIRED = ("rgb", "pose", "intrinsics")
+"""Fields that Lyra reads of every clip, in every stage."""
 _SIZE = (121, 704, 1280)
 _HELD_BACK_ENTRIES = 16
 
@@ -78,8 +79,8 @@ def write_static(directory: ReleaseDirectory, scenes: Sequence[ReleaseScene], re
 
     Raises:
         InputError: no scene, a scene without exactly the six trajectories of the others, views of unequal length or
-            size, a subset without rgb, pose or intrinsics, depth of which half is invalid, or latents of another kind
-            than Lyra's (16 channels, strides of 8, causal, one latent space for all).
+            size, depth of which half is invalid, or latents of another kind than Lyra's (16 channels, strides of 8,
+            causal, one latent space for all).
         ContractError: cameras out of convention.
     """
     return _write(directory, scenes, request, _STATIC)
@@ -99,7 +100,7 @@ def write_dynamic(
 def _write(
     directory: ReleaseDirectory, scenes: Sequence[ReleaseScene], request: ReleaseRequest, variant: _Variant
 ) -> LayoutSummary:
-    fields = _fields(request, variant)
+    fields = tuple(field for field in FIELDS if request.wants(field))
     _require_still(scenes, variant)
     views = _views(scenes, variant)
     require_distinct_keys([scene.scene_id for scene in scenes], variant.name)
@@ -118,12 +119,13 @@ def _write(
         )
     if space is not None:
         directory.path(MEAN_STD).write_bytes(_statistics(space))
-    entries = {home: _registry_entry(home, request, variant, space is not None) for home in homes}
+    no_latents = _why_no_latents(scenes, fields)
+    entries = {home: _registry_entry(home, request, variant, no_latents) for home in homes}
     text = "\n".join([field_comment(fields), *entries.values()])
     directory.path(REGISTRY_ENTRY).write_text(text, encoding="utf-8")
     counts = {"scenes": len(scenes), "clips": len(scenes) * len(views), "views": len(views)}
     counts |= {f"scenes in {home}": len(members) for home, members in homes.items()}
-    notes = _notes(scenes, views, homes, fields, entries, request)
+    notes = _notes(views, homes, fields, entries, no_latents, request)
     return LayoutSummary(counts, notes=notes, stand_ins=_stand_ins(space))
 
 
@@ -137,16 +139,6 @@ def _require_still(scenes: Sequence[ReleaseScene], variant: _Variant) -> None:
 
 
 # --- what is written ------------------------------------------------------------------------------------------------
-
-
-def _fields(request: ReleaseRequest, variant: _Variant) -> tuple[str, ...]:
-    fields = tuple(field for field in FIELDS if request.wants(field))
-    missing = [field for field in _REQUIRED if field not in fields]
-    if missing:
-        raise variant.error(
-            f"the subset leaves out {', '.join(missing)}", f"Add them: Lyra reads {', '.join(_REQUIRED)} of every clip."
-        )
-    return fields
 
 
 def _views(scenes: Sequence[ReleaseScene], variant: _Variant) -> tuple[str, ...]:
@@ -171,8 +163,8 @@ def _views(scenes: Sequence[ReleaseScene], variant: _Variant) -> tuple[str, ...]
 
 def _homes(scenes: Sequence[ReleaseScene]) -> dict[str, list[ReleaseScene]]:
     """Scenes by root: Lyra's own split holds nothing out, so held-out scenes need a root of their own."""
-    train = [scene for scene in scenes if scene.split == "train"]
-    held = [scene for scene in scenes if scene.split != "train"]
+    train = [scene for scene in scenes if not scene.held_out]
+    held = [scene for scene in scenes if scene.held_out]
     return {DATASET: train, HELD_OUT: held} if train and held else {DATASET: list(scenes)}
 
 
@@ -280,23 +272,43 @@ def _saved(value: Any) -> bytes:
 # --- what to tell ---------------------------------------------------------------------------------------------------
 
 
-def _registry_entry(home: str, request: ReleaseRequest, variant: _Variant, latents: bool) -> str:
-    """Text to paste into Lyra's registry.py."""
+def _why_no_latents(scenes: Sequence[ReleaseScene], fields: Sequence[str]) -> str | None:
+    """Why Lyra's stages 5 and later cannot train on the latents; None where they can.
+
+    They take all 16 latent frames of a clip whatever frames are drawn, normalise them with a table of 16 latent frames,
+    and give the model a grid of img_size / 8, which is that of 704 × 1280 in all their configurations.
+    """
+    if "latent" not in fields:
+        return "the field latent was not published"
+    odd = _other_sizes(scenes)
+    return f"Lyra's latent stages take 121 frames of 704x1280 only, there are {odd}" if odd else None
+
+
+def _other_sizes(scenes: Sequence[ReleaseScene]) -> str:
+    """The sizes of clips that are not Lyra's, as text; "" where there are none."""
+    odd = sorted({_size(clip) for scene in scenes for clip in scene.clips.values()} - {_SIZE})
+    return ", ".join(f"{frames} of {height}x{width}" for frames, height, width in odd)
+
+
+def _registry_entry(home: str, request: ReleaseRequest, variant: _Variant, no_latents: str | None) -> str:
+    """Text to paste into Lyra's registry.py; without latents it says why."""
     name = variant.name if home == DATASET else f"{variant.name}_{home}"
     arguments: dict[str, Any] = {
         "root_path": (request.destination / home).as_posix(),
         "is_static": not variant.dynamic,
         "is_multi_view": True,
-        "has_latents": latents,
-        "is_generated_cosmos_latent": latents,
+        "has_latents": no_latents is None,
+        "is_generated_cosmos_latent": no_latents is None,
         "sampling_buckets": [[str(view)] for view in range(VIEWS)],
         "start_view_idx": 0,
     }
     if variant.dynamic:
         arguments |= {"end_view_idx": VIEWS - 1, "start_view_target_idx": VIEWS, "end_view_target_idx": 2 * VIEWS - 1}
     lines = [f"        {key!r}: {value!r},\n" for key, value in arguments.items()]
+    reason = "" if no_latents is None else f"# has_latents is False: {no_latents}\n"
     return (
-        f"dataset_registry[{name!r}] = {{\n    'cls': RadymWrapper,\n    'kwargs': {{\n{''.join(lines)}    }},\n"
+        f"{reason}dataset_registry[{name!r}] = {{\n"
+        f"    'cls': RadymWrapper,\n    'kwargs': {{\n{''.join(lines)}    }},\n"
         "    'scene_scale': 1.0,\n    'max_gap': 121,\n    'min_gap': 45,\n}\n"
     )
 
@@ -309,24 +321,29 @@ def _stand_ins(space: LatentSpace | None) -> dict[str, str]:
 
 
 def _notes(
-    scenes: Sequence[ReleaseScene],
     views: Sequence[str],
     homes: dict[str, list[ReleaseScene]],
     fields: Sequence[str],
     entries: dict[str, str],
+    no_latents: str | None,
     request: ReleaseRequest,
 ) -> tuple[str, ...]:
     notes = [
         f"paste into Lyra-1's src/models/data/registry.py (also in {REGISTRY_ENTRY}):\n{''.join(entries.values())}"
     ]
     notes.append(f"views 0 to {len(views) - 1} are {', '.join(views)}")
-    if "latent" in fields:
+    if no_latents is None:
         folder = (request.destination / MEAN_STD).parent.as_posix()
         notes.append(
             f"vae_path={folder}: Lyra takes mean_std.pt from there, and the tokenizer: put its weights there too"
         )
     else:
-        notes.append("no latents: enough for training stages 1 to 4, which encode the pictures")
+        notes.append(f"has_latents is False: {no_latents}; training stages 1 to 4 encode the pictures themselves")
+    sizes = _other_sizes([scene for members in homes.values() for scene in members])
+    if sizes:
+        notes.append(
+            f"clips of {sizes} (frames of height x width): set img_size and num_input_views of stages 1 to 4 to fit"
+        )
     if "depth" not in fields:
         notes.append("no depth: every training stage asks for it unless use_depth is false; sample.py does not")
     count = len(homes[DATASET]) * len(views)
@@ -334,13 +351,6 @@ def _notes(
         notes.append(
             f"{count} entries: Lyra holds back the last {_HELD_BACK_ENTRIES}, which leaves none of some scenes; set "
             "subsample_data_train_val to false"
-        )
-    odd = sorted({_size(clip) for scene in scenes for clip in scene.clips.values()} - {_SIZE})
-    if odd:
-        sizes = ", ".join(f"{frames} frames of {height}x{width}" for frames, height, width in odd)
-        notes.append(
-            f"clips of {sizes} (height x width), Lyra's are 121 of 704x1280: its latent stages (5 and later) pair "
-            "frames with latents wrongly or fail; for stages 1 to 4 set img_size and num_input_views to fit"
         )
     if HELD_OUT in homes:
         notes.append(f"{HELD_OUT}/ holds the validation and test scenes; Lyra's own split would train on them")
@@ -356,6 +366,7 @@ STATIC = Layout(
     consumer="Lyra-1 (train.py, dataset lyra_static)",
     description="six views a scene: mp4, poses, intrinsics, depth EXRs and latents",
     fields=FIELDS,
+    required=_REQUIRED,
     write=write_static,
     examine=lyra_examination.examine_static,
 )
@@ -364,6 +375,7 @@ DYNAMIC = Layout(
     consumer="Lyra-1 (train.py, dataset lyra_dynamic)",
     description="twelve views a moving scene: six trajectories, and the same with the camera running back",
     fields=FIELDS,
+    required=_REQUIRED,
     write=write_dynamic,
     examine=lyra_examination.examine_dynamic,
 )

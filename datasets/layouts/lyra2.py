@@ -1,33 +1,42 @@
 """Lyra-2: one video an id with captions every 80 frames, as `lyra_2/_src/datasets` reads them.
 
-    all_filter.lst                    one id a line
+    all_filter.lst                    one id a line: the clips to train on
+    held_out_filter.lst               the same for validation and test scenes, where there are any beside training ones
     rgb/<id>.mp4                      the clip's own H.264 file
     pose/<id>.npz, intrinsics/<id>.npz   as in Lyra-1: data and inds; OpenCV camera-to-world; pixels of the mp4
     depth/<id>.zip                    00000.exr …, one HALF channel Z, dense and finite
     framepack-caption-qwen3-chunk-80-overlap-0/<id>.pkl
                                       pickled {start frame: {frame_range, caption, embedding}}
 
-`<id>` is `<scene>-<trajectory>` with dots replaced. Lyra-2 resizes depth with a filter, so an invalid pixel would bleed
-into its neighbours: it gets the depth of the valid pixel that is nearest in the picture.
+`<id>` is `<scene>-<trajectory>` with dots replaced. Lyra-2 takes of all videos below its root those that its
+`filter_list_path` names, so held-out clips lie beside the others and only another list names them; in a root of their
+own inside this one they would be found again.
+
+Lyra-2 resizes depth with a filter, so an invalid pixel would bleed into its neighbours: it gets the depth of the valid
+pixel that is nearest in the picture.
 
 Lyra-2 reads nothing of a caption but its embedding, by UMT5-XXL. No text encoder of that size comes with this package:
-`write` puts a stand-in of the same shape and kind there, and says so; `write_lyra2` takes the real one.
+without one a stand-in of the same shape and kind takes its place, and the release says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
 from . import lyra2_examination
-from .caption_chunks import CHUNK_FRAMES, EncodeText, encode_chunks, hashed_words
+from .caption_chunks import CHUNK_FRAMES, encode_chunks, hashed_captions
+from .captions import CAPTION, CAPTION_HELP, captions_of
 from .frame_files import clips_of
-from .lyra2_names import CAPTIONS, FIELDS, FILTER_LIST, FRAMES, caption_file
+from .lyra2_names import CAPTIONS, FIELDS, FILTER_LIST, FRAMES, HELD_OUT_LIST, SEGMENT_FRAMES, caption_file
 from .lyra_files import key_of, require_distinct_keys, write_depth, write_pictures_and_cameras
 from .release import (
+    TEXT_ENCODER,
+    EncodeText,
     Float16,
     Layout,
     LayoutSummary,
@@ -42,67 +51,67 @@ _STAND_IN = {
     "caption embeddings": "UMT5-XXL: one fixed pseudo-random vector of 4096 numbers a word, drawn from the word's hash"
 }
 _SIZE = (480, 832)
+_BATCH = 16
+"""Captions encoded at a time: enough for a large encoder to be busy, and few embeddings in memory."""
 
 
 def write(directory: ReleaseDirectory, scenes: Sequence[ReleaseScene], request: ReleaseRequest) -> LayoutSummary:
-    """Fill the directory with the embedded stand-in for the text encoder; else as `write_lyra2`."""
-    return write_lyra2(directory, scenes, request)
-
-
-def write_lyra2(
-    directory: ReleaseDirectory,
-    scenes: Sequence[ReleaseScene],
-    request: ReleaseRequest,
-    *,
-    encode_text: EncodeText = hashed_words,
-) -> LayoutSummary:
     """Fill the directory; see the module for the tree.
 
-    Args:
-        encode_text: caption to (tokens ≤ 512, 4096) float32, UMT5-XXL's last hidden state without padding. Called once
-            a caption.
+    The request's text encoder gives UMT5-XXL's last hidden states, (tokens ≤ 512, 4096) float32 without padding; each
+    caption is encoded once. Without one the embedded stand-in embeds the captions.
 
     Raises:
-        InputError: no clip, two clips of one id, a scene without caption, a subset that leaves out what every sample
-            needs, a depth frame without a valid pixel, or an embedding of another shape.
+        InputError: no clip, two clips of one id, scenes without caption, a depth frame without a valid pixel, or an
+            embedding of another shape.
         ContractError: cameras out of convention.
     """
-    missing = [field for field in FIELDS if not request.wants(field)]
-    if missing:
-        raise InputError(
-            f"the subset leaves out {', '.join(missing)}",
-            where=f"layout {_NAME}",
-            remedy="Publish all fields: Lyra-2 reads every one of each sample.",
-        )
     clips = list(clips_of(scenes, _NAME))
     require_distinct_keys([name for name, _, _ in clips], _NAME)
-    captions = {scene.scene_id: _caption(scene, request) for scene in scenes if scene.clips}
-    embeddings: dict[str, NDArray[np.float32]] = {}
+    captions = captions_of(scenes, request, _NAME)
     filled = 0
-    for name, scene, clip in clips:
-        key, caption = key_of(name), captions[scene.scene_id]
-        write_pictures_and_cameras(directory, "", key, clip)
-        filled += _write_dense_depth(directory, key, clip)
-        if caption not in embeddings:
-            embeddings[caption] = encode_text(caption)
-        content = encode_chunks(clip.frames, caption, embeddings[caption])
-        directory.path(caption_file(key), scene.scene_id).write_bytes(content)
-    listed = "".join(f"{key_of(name)}\n" for name, _, _ in clips)
-    directory.path(FILTER_LIST).write_text(listed, encoding="utf-8")
-    counts = {"clips": len(clips), "captions": len(embeddings), "depths filled": filled}
-    notes = _notes([clip for _, _, clip in clips], request, filled)
-    return LayoutSummary(counts, notes, _STAND_IN if encode_text is hashed_words else {})
+    for name, _, clip in clips:
+        write_pictures_and_cameras(directory, "", key_of(name), clip)
+        filled += _write_dense_depth(directory, key_of(name), clip)
+    encode_text = request.text_encoder.encode if request.text_encoder is not None else hashed_captions
+    _write_captions(directory, clips, captions, encode_text)
+    lists = _write_lists(directory, clips)
+    counts = {"clips": len(clips), "captions": len(set(captions.values())), "depths filled": filled}
+    counts |= {f"clips in {name}": len(listed) for name, listed in lists.items()}
+    notes = _notes([clip for _, _, clip in clips], request, filled, lists)
+    return LayoutSummary(counts, notes, _STAND_IN if request.text_encoder is None else {})
 
 
-def _caption(scene: ReleaseScene, request: ReleaseRequest) -> str:
-    caption = " ".join((scene.prompt or request.options.get("caption", "")).split())
-    if not caption:
-        raise InputError(
-            "no caption",
-            where=f"layout {_NAME}, scene {scene.scene_id}",
-            remedy="Give the picture a caption, or caption=TEXT for all that have none.",
-        )
-    return caption
+_Named = tuple[str, ReleaseScene, ReleaseClip]
+
+
+def _write_captions(
+    directory: ReleaseDirectory, clips: Sequence[_Named], captions: Mapping[str, str], encode_text: EncodeText
+) -> None:
+    clips_by_caption: dict[str, list[_Named]] = {}
+    for named in clips:
+        clips_by_caption.setdefault(captions[named[1].scene_id], []).append(named)
+    for batch in _batches(clips_by_caption):
+        for caption, embedding in zip(batch, encode_text(batch), strict=True):
+            for name, scene, clip in clips_by_caption[caption]:
+                content = encode_chunks(clip.frames, caption, embedding)
+                directory.path(caption_file(key_of(name)), scene.scene_id).write_bytes(content)
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    remaining = iter(texts)
+    while batch := list(itertools.islice(remaining, _BATCH)):
+        yield batch
+
+
+def _write_lists(directory: ReleaseDirectory, clips: Sequence[_Named]) -> dict[str, list[str]]:
+    """Write the filter lists; returns the ids of each. Clips of held-out scenes alone go into the usual one."""
+    train = [key_of(name) for name, scene, _ in clips if not scene.held_out]
+    held = [key_of(name) for name, scene, _ in clips if scene.held_out]
+    lists = {FILTER_LIST: train, HELD_OUT_LIST: held} if train and held else {FILTER_LIST: train or held}
+    for name, listed in lists.items():
+        directory.path(name).write_text("".join(f"{key}\n" for key in listed), encoding="utf-8")
+    return lists
 
 
 def _write_dense_depth(directory: ReleaseDirectory, key: str, clip: ReleaseClip) -> int:
@@ -164,7 +173,9 @@ def _distance(
     return (source // width - row) ** 2 + (source % width - column) ** 2
 
 
-def _notes(clips: Sequence[ReleaseClip], request: ReleaseRequest, filled: int) -> tuple[str, ...]:
+def _notes(
+    clips: Sequence[ReleaseClip], request: ReleaseRequest, filled: int, lists: Mapping[str, Sequence[str]]
+) -> tuple[str, ...]:
     root = request.destination.as_posix()
     shortest = min(clip.frames for clip in clips)
     notes = [
@@ -172,6 +183,17 @@ def _notes(clips: Sequence[ReleaseClip], request: ReleaseRequest, filled: int) -
         f"root_path={root!r}, filter_list_path={f'{root}/{FILTER_LIST}'!r}, t5_embedding_path={f'{root}/{CAPTIONS}'!r} "
         "and data_name; then two overrides in configs/experiment.py name the new entry"
     ]
+    if HELD_OUT_LIST in lists:
+        notes.append(
+            f"{len(lists[HELD_OUT_LIST])} clips of validation and test scenes are only in {HELD_OUT_LIST}: an entry "
+            f"with filter_list_path={f'{root}/{HELD_OUT_LIST}'!r} reads them, and none without a filter list should be "
+            "made"
+        )
+    if shortest < SEGMENT_FRAMES:
+        notes.append(
+            f"clips of {shortest} frames and more: Lyra-2 trains on segments of 80 new frames after the first, so "
+            f"clips under {SEGMENT_FRAMES} frames do not fill one; make longer clips to train it"
+        )
     if shortest < FRAMES:
         notes.append(
             f"clips of {shortest} frames and more, Lyra-2 trains on {FRAMES}: set sample_n_frames={shortest}; with "
@@ -188,6 +210,8 @@ def _notes(clips: Sequence[ReleaseClip], request: ReleaseRequest, filled: int) -
         notes.append("depth and translations of some clips are not metric; Lyra-2 expects metres")
     if filled:
         notes.append(f"{filled} invalid depths were replaced by the nearest valid one in their frame")
+    if request.text_encoder is not None:
+        notes.append(f"captions were embedded by {request.text_encoder.name}")
     notes.append(f"captions are the scenes' own, the same for every {CHUNK_FRAMES} frames of a clip")
     return tuple(notes)
 
@@ -197,7 +221,11 @@ LAYOUT = Layout(
     consumer="Lyra-2 (lyra_2/_src/datasets)",
     description="one mp4 a clip with poses, intrinsics, dense depth and captions every 80 frames",
     fields=FIELDS,
+    required=FIELDS,
     write=write,
     examine=lyra2_examination.examine,
-    options={"caption": "caption of scenes that have none"},
+    options={
+        CAPTION: CAPTION_HELP,
+        TEXT_ENCODER: "folder or hub id of UMT5-XXL that embeds the captions; without it a stand-in does",
+    },
 )

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CorruptFileError
-from .caption_chunks import TOKENS, WIDTH, UnsafePickleError, decode_chunks
+from .caption_chunks import TOKENS, WIDTH, decode_chunks
 from .frame_files import Findings
-from .lyra2_names import CAPTIONS, FILTER_LIST, caption_file
+from .lyra2_names import CAPTIONS, FILTER_LIST, HELD_OUT_LIST, caption_file
 from .lyra_clip_examination import ClipRules, DecodedVideo, examine_clip
 from .lyra_files import SUFFIXES, clip_file
 from .release import Finding, FindingKind
+from .safe_pickles import UnsafePickleError
 
 _STOPS = "Lyra-2 stops when it draws the clip"
 _UNNOTICED = "Lyra-2 takes it without a message and learns from it"
@@ -30,32 +31,37 @@ _CLIP_FIELDS = ("rgb", "pose", "intrinsics", "depth")
 def examine(root: Path, scene_of: Mapping[str, str]) -> list[Finding]:
     """Faults of a published lyra2 directory; `scene_of` maps files to scenes where a manifest says so."""
     findings = Findings(scene_of)
-    listed = _listed(findings, root)
-    _examine_folders(findings, root, set(listed))
-    for key in listed:
+    listed = _listed(findings, root, FILTER_LIST)
+    held = (_listed(findings, root, HELD_OUT_LIST) or []) if (root / HELD_OUT_LIST).exists() else []
+    for both in sorted(set(listed or ()) & set(held)):
+        message = f"{both} is in {HELD_OUT_LIST} too; Lyra-2 trains on a clip that is held out"
+        findings.add(FILTER_LIST, FindingKind.OUT_OF_CONVENTION, message)
+    keys = list(dict.fromkeys([*(_keys(root) if listed is None else listed), *held]))
+    _examine_folders(findings, root, set(keys))
+    for key in keys:
         video = examine_clip(findings, root, {field: clip_file("", field, key) for field in _CLIP_FIELDS}, _RULES)
         _examine_npz_depth(findings, root, key)
         _examine_captions(findings, root, key, video)
     return findings.found
 
 
-def _listed(findings: Findings, root: Path) -> list[str]:
-    """Ids that the filter list names: Lyra-2 takes the text before each line's first dot."""
+def _listed(findings: Findings, root: Path, name: str) -> list[str] | None:
+    """Ids of a filter list, None where it cannot be read: Lyra-2 takes the text before each line's first dot."""
     try:
-        lines = (root / FILTER_LIST).read_text(encoding="utf-8").splitlines()
+        lines = (root / name).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
-        findings.add(FILTER_LIST, FindingKind.MISSING, "the list of ids is missing; Lyra-2 stops when it starts")
-        return _keys(root)
+        findings.add(name, FindingKind.MISSING, "the list of ids is missing; Lyra-2 stops when it starts")
+        return None
     except (OSError, UnicodeDecodeError) as error:
         message = f"the list of ids cannot be read ({error}); Lyra-2 stops when it starts"
-        findings.add(FILTER_LIST, FindingKind.TRUNCATED, message)
-        return _keys(root)
+        findings.add(name, FindingKind.TRUNCATED, message)
+        return None
     ids = [line.strip().partition(".")[0] for line in lines if line.strip()]
     if not ids:
-        findings.add(FILTER_LIST, FindingKind.MISSING, "the list of ids is empty; Lyra-2 finds no sample at all")
-    for twice in sorted({name for name in ids if ids.count(name) > 1} if len(set(ids)) < len(ids) else ()):
+        findings.add(name, FindingKind.MISSING, "the list of ids is empty; Lyra-2 finds no sample at all")
+    for twice in sorted({key for key in ids if ids.count(key) > 1} if len(set(ids)) < len(ids) else ()):
         message = f"it lists {twice} more than once; Lyra-2 still counts the clip once"
-        findings.add(FILTER_LIST, FindingKind.UNEXPECTED, message)
+        findings.add(name, FindingKind.UNEXPECTED, message)
     return list(dict.fromkeys(ids))
 
 
@@ -74,7 +80,7 @@ def _examine_folders(findings: Findings, root: Path, listed: set[str]) -> None:
             if entry.name == f"{entry.stem}.npz" and field == "depth" and entry.stem in listed:
                 continue
             if entry.suffix != suffix or entry.stem not in listed:
-                message = f"{FILTER_LIST} does not name it, so Lyra-2 never reads it"
+                message = "no list names it, so Lyra-2 never reads it"
                 findings.add(entry.relative_to(root).as_posix(), FindingKind.UNEXPECTED, message)
 
 

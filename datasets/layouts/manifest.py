@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import CorruptFileError, InputError
 from ..files import write_bytes_atomically
 
-FORMAT = "sceneloom.release/1"
+FORMAT = "sceneloom.release/2"
 
 CONVENTIONS: Mapping[str, str] = {
     "camera_axes": "OpenCV: x right, y down, z forward",
@@ -82,7 +82,7 @@ class ReleaseManifest:
         commercial_use: whether it is allowed.
         attribution: sources that must be named.
         share_alike: licences that pass on to what is made of the release.
-        counts, notes, stand_ins: as the layout's summary says.
+        counts, notes, stand_ins, scene_names: as the layout's summary says.
         latent_spaces: ids of the latents' spaces.
         conventions: of the scenes that it was written from.
         files: by POSIX path below the directory.
@@ -102,6 +102,7 @@ class ReleaseManifest:
     counts: Mapping[str, int]
     notes: tuple[str, ...]
     stand_ins: Mapping[str, str]
+    scene_names: Mapping[str, str]
     latent_spaces: tuple[str, ...]
     files: Mapping[str, ReleaseFile]
     conventions: Mapping[str, str] = field(default_factory=lambda: dict(CONVENTIONS))

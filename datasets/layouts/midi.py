@@ -39,8 +39,11 @@ from .midi_cameras import (
     view_poses,
 )
 from .midi_examination import EMPTY_DEPTH, MINIMUM_POINTS, RENDER, SCENE, SURFACE, examine
-from .object_scenes import is_held_out, largest_objects, scenes_with_objects
+from .midi_surfaces import encode_surface
+from .object_scenes import largest_objects, scenes_with_objects
 from .release import (
+    TEST,
+    VALIDATION,
     Layout,
     LayoutSummary,
     ReleaseDirectory,
@@ -94,10 +97,12 @@ class _Views:
 
 @dataclass(slots=True)
 class _Lists:
-    """Rooms and their objects, in order."""
+    """Rooms and their objects: those to train on, then those of validation scenes, then those of test scenes."""
 
     rooms: list[str] = field(default_factory=list)
     furniture: list[list[str]] = field(default_factory=list)
+    names: dict[str, str] = field(default_factory=dict)
+    validation: int = 0
     test: int = 0
     objects: int = 0
     plain: int = 0
@@ -115,7 +120,7 @@ def _check_destination(request: ReleaseRequest) -> None:
 
 
 def write(directory: ReleaseDirectory, scenes: Sequence[ReleaseScene], request: ReleaseRequest) -> LayoutSummary:
-    """Write the data set; scenes without objects are left out, test rooms stand last.
+    """Write the data set; scenes without objects are left out, validation and test rooms stand last.
 
     Raises:
         InputError: no scene has objects, the option `size` is not a picture's side, or the loader would look for the
@@ -123,24 +128,21 @@ def write(directory: ReleaseDirectory, scenes: Sequence[ReleaseScene], request: 
     """
     _check_destination(request)
     size = _size(request)
-    if not request.wants("training"):
-        raise InputError(
-            'the field "training" is missing',
-            where="fields of the layout midi",
-            remedy='Name "training" as well: the other fields are of no use without it.',
-        )
     lists = _Lists()
     for scene, loaded in scenes_with_objects(scenes):
         room = f"{uuid.uuid5(_NAMESPACE, f'sceneloom:scene:{scene.scene_id}')}/Room-{loaded.scene_number}"
         stems, plain = _write_room(directory, scene, loaded, (room, size), request)
         lists.rooms.append(room)
         lists.furniture.append(stems)
-        lists.test += is_held_out(scene)
+        lists.names[scene.scene_id] = room
+        lists.validation += scene.split == VALIDATION
+        lists.test += scene.split == TEST
         lists.objects += len(stems)
         lists.plain += plain
     _write_lists(directory, lists)
-    counts = {"rooms": len(lists.rooms), "test rooms": lists.test, "objects": lists.objects}
-    return LayoutSummary(counts, _notes(lists))
+    counts = {"rooms": len(lists.rooms), "validation rooms": lists.validation, "test rooms": lists.test}
+    counts["objects"] = lists.objects
+    return LayoutSummary(counts, _notes(lists), scene_names=lists.names)
 
 
 def _size(request: ReleaseRequest) -> int:
@@ -203,10 +205,7 @@ def _write_object(
     seed = int.from_bytes(hashlib.sha256(stem.encode()).digest()[:8], "little")
     points, normals = sample_surface(placed, MINIMUM_POINTS, seed)
     surface = {"surface_points": points.astype(np.float32), "surface_normals": normals.astype(np.float32)}
-    buffer = io.BytesIO()
-    # MIDI's loader reads a pickled dictionary; nothing but two plain arrays is in it.
-    np.save(buffer, np.array(surface, dtype=object), allow_pickle=True)
-    directory.path(f"{SURFACE}/{stem}.npy", scene.scene_id).write_bytes(buffer.getvalue())
+    directory.path(f"{SURFACE}/{stem}.npy", scene.scene_id).write_bytes(encode_surface(surface))
     if with_glb:
         glb = moved_glb(item.item.glb.read_bytes(), to_room @ item.item.camera_from_object, f"{stem}.glb")
         directory.path(f"{SCENE}/{stem}.glb", scene.scene_id).write_bytes(glb)
@@ -347,21 +346,30 @@ def _write_lists(directory: ReleaseDirectory, lists: _Lists) -> None:
 
 def _notes(lists: _Lists) -> tuple[str, ...]:
     notes = []
-    held_back = lists.test or 1
-    if len(lists.rooms) <= _TEST_ROOMS_EXPECTED or lists.test != _TEST_ROOMS_EXPECTED:
+    rooms, expected = len(lists.rooms), _TEST_ROOMS_EXPECTED
+    if rooms <= expected or (lists.validation, lists.test) != (0, expected):
+        notes.append(_index_overrides(lists))
+        trained = max(rooms - expected, 0)
         notes.append(
-            f"data.train_indices=[0,-{held_back}] data.val_indices=[-{held_back},null] "
-            f"data.test_indices=[-{held_back},null]"
-        )
-        notes.append(
-            f"These overrides are needed: MIDI's own indices take the last {_TEST_ROOMS_EXPECTED} rooms for tests, so "
-            f"that of {len(lists.rooms)} rooms {max(len(lists.rooms) - _TEST_ROOMS_EXPECTED, 0)} would be trained on."
+            f"These overrides are needed: MIDI's own indices take the last {expected} rooms for tests and train on the "
+            f"{trained} before them, of {rooms} that are there."
         )
     if not lists.test:
-        notes.append("No scene is in the split test: the overrides hold the last training room back instead.")
+        instead = "the validation rooms" if lists.validation else "the last training room"
+        notes.append(f"No scene is in the split test: the overrides test on {instead} instead.")
     notes.append("For training set data.padding=true and data.num_instances_per_batch=7.")
-    notes.append(f"{lists.plain} of {len(AZIMUTHS) * len(lists.rooms)} rerender views have plain ground.")
+    notes.append(f"{lists.plain} of {len(AZIMUTHS) * rooms} rerender views have plain ground.")
     return tuple(notes)
+
+
+def _index_overrides(lists: _Lists) -> str:
+    """What to set so that MIDI trains on training rooms alone: each is a slice of the list of rooms, from its end."""
+    held_back = lists.validation + lists.test or 1
+    end = f"-{lists.test}" if lists.validation and lists.test else "null"
+    start = lists.test or held_back
+    return (
+        f"data.train_indices=[0,-{held_back}] data.val_indices=[-{held_back},{end}] data.test_indices=[-{start},null]"
+    )
 
 
 LAYOUT = Layout(
@@ -369,6 +377,7 @@ LAYOUT = Layout(
     consumer="MIDI-3D (MultiObjectDataModule)",
     description="Rooms seen from eleven sides with instance ids, and points and meshes of their objects in one frame.",
     fields=("training", "depth", "normal", "scene"),
+    required=("training",),
     write=write,
     examine=examine,
     options={"size": f"side of the square pictures in pixels, {DEFAULT_SIZE} when not given"},

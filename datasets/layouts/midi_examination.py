@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import math
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from ..camera_conventions import check_c2w, opencv_from_opengl
 from ..errors import ContractError
 from ..exr import decode_exr
 from ..glb import node_positions
+from .midi_surfaces import Surface, decode_surface
 from .object_examination import Report
 from .release import Finding, FindingKind
 from .reprojection import MINIMUM_COVERED, mask_covered
@@ -35,8 +34,6 @@ _NEVER_READ = "MIDI never opens it, other readers of 3D-FRONT-RENDER do"
 _SMALL_MASK = 64
 """Pixels below which a mask is too small to say anything of a camera."""
 _LISTS = ("midi", "valid", "midi_test")
-
-Surface = tuple[NDArray[np.floating], NDArray[np.floating]]
 
 
 def examine(root: Path, scene_of: Mapping[str, str]) -> list[Finding]:
@@ -97,7 +94,7 @@ def _examine_room(report: Report, room: str, stems: Sequence[str]) -> None:
 
 def _examine_surface(report: Report, room: str, stem: str) -> Surface | None:
     path = f"{SURFACE}/{room}/{stem}.npy"
-    surface = report.load(path, _read_surface, _STOPS)
+    surface = report.load(path, decode_surface, _STOPS)
     if surface is None:
         return None
     points, normals = surface
@@ -117,29 +114,6 @@ def _examine_surface(report: Report, room: str, stem: str) -> Surface | None:
         message = f"normals have lengths of {lengths.min():.3f} to {lengths.max():.3f}, expected 1"
         report.add(path, FindingKind.OUT_OF_CONVENTION, f"{message}; MIDI feeds them to its encoder as they are")
     return surface
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Reads a pickled dictionary of arrays, and runs nothing that such a file does not need."""
-
-    _KNOWN = frozenset({"_reconstruct", "ndarray", "dtype", "_frombuffer", "scalar"})
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module.split(".")[0] == "numpy" and name in self._KNOWN:
-            return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"the file asks for {module}.{name}, which no array needs")
-
-
-def _read_surface(content: bytes) -> Surface:
-    file = io.BytesIO(content)
-    version = np.lib.format.read_magic(file)
-    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read_header(file)
-    if shape != () or not dtype.hasobject:
-        raise ValueError(f"an array of shape {shape} and type {dtype}, expected a pickled dictionary")
-    found = _ArraysOnly(file).load()
-    value = found.item() if isinstance(found, np.ndarray) else found
-    return np.asarray(value["surface_points"]), np.asarray(value["surface_normals"])
 
 
 def _examine_mesh(report: Report, path: str, surface: Surface | None) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import SceneloomError
 from .release import Finding, FindingKind
+from .safe_pickles import UnsafePickleError
 
 _Read = TypeVar("_Read")
 
@@ -48,6 +49,9 @@ class Report:
             return None
         try:
             return reader(file.read_bytes())
+        except UnsafePickleError as error:
+            message = f"{error.found}, which no array needs and the consumer would run when it loads the file"
+            self.add(path, FindingKind.OUT_OF_CONVENTION, message)
         except SceneloomError as error:
             self.add(path, FindingKind.TRUNCATED, f"{error.found}; {consequence}")
         except Exception as error:  # noqa: BLE001  readers of damaged files raise whatever they stumble over

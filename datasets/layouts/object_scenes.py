@@ -5,25 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ..errors import InputError
-from .release import ReleaseObject, ReleaseObjects, ReleaseScene
+from .release import TEST, TRAIN, VALIDATION, ReleaseObject, ReleaseObjects, ReleaseScene
 
-TEST = "test"
-
-
-def is_held_out(scene: ReleaseScene) -> bool:
-    """Whether the scene belongs to the test part: these layouts have no third part, and validation scenes are trained
-    on."""
-    return scene.split == TEST
+_ORDER = (TRAIN, VALIDATION, TEST)
 
 
 def scenes_with_objects(scenes: Sequence[ReleaseScene]) -> Iterator[tuple[ReleaseScene, ReleaseObjects]]:
-    """The scenes whose views see objects, training scenes before those that are held out, one at a time.
+    """The scenes whose views see objects, one at a time: training scenes, then those of validation, then of test.
 
     Raises:
         InputError: no scene has any, or two scenes have the same number.
     """
     numbers: dict[str, str] = {}
-    for scene in sorted(scenes, key=is_held_out):
+    for scene in sorted(scenes, key=lambda scene: _ORDER.index(scene.split)):
         loaded = scene.objects() if scene.objects is not None else None
         if loaded is None or not loaded.objects:
             continue

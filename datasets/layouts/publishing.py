@@ -32,6 +32,7 @@ from .manifest import (
     write_manifest,
 )
 from .release import (
+    TEXT_ENCODER,
     Finding,
     FindingKind,
     Layout,
@@ -39,9 +40,10 @@ from .release import (
     ReleaseDirectory,
     ReleaseRequest,
     ReleaseScene,
+    ReleaseTextEncoder,
 )
 
-LAYOUT_CODE_VERSION = 1
+LAYOUT_CODE_VERSION = 2
 """Part of every release's key; to be raised when a layout writes other bytes from the same scenes."""
 
 
@@ -54,6 +56,7 @@ def publish(
     fields: frozenset[str] | None = None,
     options: Mapping[str, str] | None = None,
     commercial: bool = False,
+    text_encoder: ReleaseTextEncoder | None = None,
 ) -> ReleaseManifest:
     """Publish scenes in a layout; where this very release is already published, nothing is done.
 
@@ -65,6 +68,7 @@ def publish(
         fields: names of the layout's fields; None for all.
         options: settings of the layout.
         commercial: refuse scenes whose inputs or engines forbid commercial use, or do not clearly allow it.
+        text_encoder: for layouts that hold text embeddings; its name becomes the option of that name.
 
     Returns:
         The manifest, which lies beside the directory.
@@ -74,10 +78,11 @@ def publish(
             for and not allowed, or the layout cannot be made of these scenes.
         StoreError: the file system is full or cannot be written. Nothing is left behind.
     """
-    options = dict(options or {})
+    options = dict(options or {}) | ({TEXT_ENCODER: text_encoder.name} if text_encoder is not None else {})
     ordered = sorted(scenes, key=lambda scene: scene.scene_id)
     _require_request(layout, ordered, destination, fields, options)
-    verdict = commercial_verdict(ordered)
+    _require_encoder(options, text_encoder)
+    verdict = commercial_verdict(ordered, text_encoder)
     if commercial and not verdict.allowed:
         raise InputError(
             "; ".join(verdict.reasons),
@@ -91,14 +96,16 @@ def publish(
             return published
         with _part_directory(destination) as part:
             directory = ReleaseDirectory(part)
-            summary = layout.write(directory, ordered, ReleaseRequest(destination, fields, options))
+            summary = layout.write(directory, ordered, ReleaseRequest(destination, fields, options, text_encoder))
             files = _hashed_files(part, directory.scene_of)
             manifest = _manifest(layout, ordered, collection, key, fields, options, verdict, summary, files)
             _move_into_place(part, destination, manifest)
     return manifest
 
 
-def commercial_verdict(scenes: Sequence[ReleaseScene]) -> LicenceVerdict:
+def commercial_verdict(
+    scenes: Sequence[ReleaseScene], text_encoder: ReleaseTextEncoder | None = None
+) -> LicenceVerdict:
     """Whether what is made of these scenes may be used commercially, by the licences of all inputs and engines."""
     inputs = [(f"scene {scene.scene_id}", scene.licence) for scene in scenes]
     engines = [
@@ -111,7 +118,8 @@ def commercial_verdict(scenes: Sequence[ReleaseScene]) -> LicenceVerdict:
         for scene in scenes
         if scene.latent_space is not None
     ]
-    return combined([*inputs, *dict.fromkeys(engines), *dict.fromkeys(spaces)])
+    encoders = [(f"text encoder {text_encoder.name}", text_encoder.licence)] if text_encoder is not None else []
+    return combined([*inputs, *dict.fromkeys(engines), *dict.fromkeys(spaces), *encoders])
 
 
 # --- what is asked for ----------------------------------------------------------------------------------------------
@@ -144,6 +152,16 @@ def _require_request(
     twice = sorted({scene_id for scene_id in ids if ids.count(scene_id) > 1}) if len(set(ids)) < len(ids) else []
     if twice:
         raise InputError(f"{', '.join(twice)} is given twice", where=where, remedy="Give every scene once.")
+
+
+def _require_encoder(options: Mapping[str, str], text_encoder: ReleaseTextEncoder | None) -> None:
+    named, given = options.get(TEXT_ENCODER), text_encoder.name if text_encoder is not None else None
+    if named != given:
+        raise InputError(
+            f"the text encoder {named} is named, {given or 'none'} is given",
+            where=f"option {TEXT_ENCODER}",
+            remedy="Load the encoder that is named: a release is made with one alone.",
+        )
 
 
 def _require_known(what: str, given: Collection[str], known: Sequence[str], where: str) -> None:
@@ -341,6 +359,7 @@ def _manifest(
         counts=dict(summary.counts),
         notes=summary.notes,
         stand_ins=dict(summary.stand_ins),
+        scene_names=dict(summary.scene_names),
         latent_spaces=tuple(sorted({scene.latent_space.id for scene in scenes if scene.latent_space is not None})),
         files=files,
     )
@@ -430,7 +449,14 @@ def _merged(findings: Sequence[Finding], scene_of: Mapping[str, str]) -> list[Fi
 # --- repair ---------------------------------------------------------------------------------------------------------
 
 
-def repair(layout: Layout, scenes: Sequence[ReleaseScene], destination: Path, findings: Sequence[Finding]) -> list[str]:
+def repair(
+    layout: Layout,
+    scenes: Sequence[ReleaseScene],
+    destination: Path,
+    findings: Sequence[Finding],
+    *,
+    text_encoder: ReleaseTextEncoder | None = None,
+) -> list[str]:
     """Put back what the findings say is damaged, and nothing else.
 
     The scenes that need it are written again beside the release, and each damaged file takes its place only when it
@@ -443,6 +469,7 @@ def repair(layout: Layout, scenes: Sequence[ReleaseScene], destination: Path, fi
         scenes: all scenes of the release, as they were published.
         destination: the release.
         findings: what `examine` said.
+        text_encoder: the one that the manifest's options name.
 
     Returns:
         Ids of the scenes whose files were put back, sorted.
@@ -454,12 +481,12 @@ def repair(layout: Layout, scenes: Sequence[ReleaseScene], destination: Path, fi
     manifest = read_manifest(destination)
     ordered = sorted(scenes, key=lambda scene: scene.scene_id)
     _require_same_scenes(manifest, ordered, destination)
+    _require_encoder(manifest.options, text_encoder)
     named = sorted({found.path for found in findings} & manifest.files.keys())
     damaged = [name for name in named if _fault(destination / name, manifest.files[name]) is not None]
     affected = {scene for name in damaged if (scene := manifest.files[name].scene) is not None}
-    request = ReleaseRequest(
-        destination, frozenset(manifest.fields) if manifest.fields is not None else None, manifest.options
-    )
+    fields = frozenset(manifest.fields) if manifest.fields is not None else None
+    request = ReleaseRequest(destination, fields, manifest.options, text_encoder)
     with _errors_named(destination), _locked(destination):
         remaining = damaged
         if affected and affected != manifest.scenes.keys():

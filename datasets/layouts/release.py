@@ -18,6 +18,15 @@ from numpy.typing import NDArray
 
 from ..latent_spaces import LatentSpace
 
+Needs = Literal["clips", "objects"]
+"""What of its scenes a layout is made from: their clips, or the objects that their first views see."""
+
+EncodeText = Callable[[Sequence[str]], Sequence[NDArray[np.float32]]]
+"""Texts → one (tokens, width) float32 array each: a text encoder's last hidden states without padding."""
+
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+"""Splits of scenes."""
+
 Float16 = NDArray[np.float16]
 Float32 = NDArray[np.float32]
 UInt8 = NDArray[np.uint8]
@@ -201,6 +210,11 @@ class ReleaseScene:
     objects: Callable[[], ReleaseObjects] | None = None
     moving: bool = False
 
+    @property
+    def held_out(self) -> bool:
+        """Whether it is a validation or test scene: no layout gives those to its consumer's training."""
+        return self.split != TRAIN
+
 
 class ReleaseDirectory:
     """The directory that a layout writes into, with a note of which scene each file belongs to."""
@@ -222,6 +236,25 @@ class ReleaseDirectory:
         return path
 
 
+TEXT_ENCODER = "text_encoder"
+"""Option of layouts that hold text embeddings: the encoder's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseTextEncoder:
+    """A text encoder that whoever publishes has loaded; layouts cannot.
+
+    Attributes:
+        name: what it was loaded from, with a digest of its weights: another one makes another release.
+        licence: of its weights; None where nobody states one.
+        encode: embeds texts.
+    """
+
+    name: str
+    licence: str | None
+    encode: EncodeText
+
+
 @dataclass(frozen=True, slots=True)
 class ReleaseRequest:
     """What of a layout is wanted.
@@ -230,11 +263,13 @@ class ReleaseRequest:
         destination: where the directory will stand once it is published (absolute); paths written into files use it.
         fields: names of the layout's fields to publish; None for all that the scenes hold.
         options: further settings that the layout declares in `Layout.options`.
+        text_encoder: for the layouts that hold text embeddings; None where none was chosen.
     """
 
     destination: Path
     fields: frozenset[str] | None = None
     options: Mapping[str, str] = field(default_factory=dict)
+    text_encoder: ReleaseTextEncoder | None = None
 
     def wants(self, name: str) -> bool:
         """Whether the field is to be published."""
@@ -249,11 +284,13 @@ class LayoutSummary:
         counts: what there is of what ("clips": 84).
         notes: lines for whoever trains on it: what to paste where, which overrides a small set needs.
         stand_ins: what stands in for something else (an embedded text encoder), each with what it stands in for.
+        scene_names: what the layout calls a scene, by its id, where a consumer's rules do not let it keep that.
     """
 
     counts: Mapping[str, int]
     notes: tuple[str, ...] = ()
     stand_ins: Mapping[str, str] = field(default_factory=dict)
+    scene_names: Mapping[str, str] = field(default_factory=dict)
 
 
 class FindingKind(StrEnum):
@@ -307,7 +344,7 @@ class Layout:
         description: one line.
         fields: names of its fields, for subsets.
         options: what `ReleaseRequest.options` may hold, with a description each.
-        needs: whether it is made from the clips of scenes, or from the objects that their first views see.
+        needs: what of its scenes it is made from.
         required: fields that its consumer cannot do without; a subset that leaves one out is refused.
     """
 
@@ -318,5 +355,5 @@ class Layout:
     write: Write
     examine: Examine
     options: Mapping[str, str] = field(default_factory=dict)
-    needs: Literal["clips", "objects"] = "clips"
+    needs: Needs = "clips"
     required: tuple[str, ...] = ()

@@ -3,6 +3,8 @@
 The layout is what SceneGen's training, inference and evaluation read (scenegen/datasets, inference.py, evalscene) and
 what its dataset_toolkits would make it from: `raw/` holds the meshes, pictures and COCO annotations of 3D-FUTURE.
 
+Scenes of the split validation stand with the test scenes: SceneGen knows no third part, and never trains on those.
+
 Departures from what SceneGen's own build_metadata_scene.py writes: `metadata_scene_test.csv` names the files where
 they are (`masked_images_test/`), and features of test scenes lie in `vggt_features/`, where its dataset class looks.
 """
@@ -35,8 +37,11 @@ from ..object_table import (
 )
 from ..triangle_meshes import ObjMesh, canonical_vertices, occupied_cells, read_obj
 from . import scenegen_files as files
-from .object_scenes import TEST, is_held_out, largest_objects, scenes_with_objects
+from .object_scenes import largest_objects, scenes_with_objects
 from .release import (
+    TEST,
+    TRAIN,
+    VALIDATION,
     Layout,
     LayoutSummary,
     ReleaseDirectory,
@@ -79,15 +84,19 @@ class _Release:
         models: model id of each asset, by its digest.
         voxels: occupied cells of each asset, by its digest.
         left_out: objects that are not in the release, and why.
+        names: SceneGen's id of each scene.
+        validation: ids of the validation scenes among the test scenes.
     """
 
     directory: ReleaseDirectory
     request: ReleaseRequest
-    sets: Mapping[str, _Set] = field(default_factory=lambda: {"train": _Set(), TEST: _Set()})
+    sets: Mapping[str, _Set] = field(default_factory=lambda: {TRAIN: _Set(), TEST: _Set()})
     models: dict[str, str] = field(default_factory=dict)
     voxels: dict[str, int] = field(default_factory=dict)
     cameras: dict[str, dict[str, Any]] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
+    names: dict[str, str] = field(default_factory=dict)
+    validation: list[str] = field(default_factory=list)
     stand_ins: Counter[str] = field(default_factory=Counter)
 
 
@@ -99,12 +108,6 @@ def write(directory: ReleaseDirectory, scenes: Sequence[ReleaseScene], request: 
             or a file of features or latents does not hold them.
     """
     require_scenegen_root(str(request.destination))
-    if not request.wants("training"):
-        raise InputError(
-            'the field "training" is missing',
-            where="fields of the layout scenegen",
-            remedy='Name "training" as well: the other fields are of no use without it.',
-        )
     release = _Release(directory, request)
     for scene, loaded in scenes_with_objects(scenes):
         _write_scene(release, scene, loaded)
@@ -119,13 +122,16 @@ def write(directory: ReleaseDirectory, scenes: Sequence[ReleaseScene], request: 
 
 
 def _write_scene(release: _Release, scene: ReleaseScene, loaded: ReleaseObjects) -> None:
-    part = TEST if is_held_out(scene) else "train"
+    part = TEST if scene.held_out else TRAIN
     where = f"scene {scene.scene_id}"
     height, width = loaded.picture.shape[:2]
     angle = files.field_of_view(loaded.intrinsics, height, width, where)
     objects = _usable(release, loaded.objects, MAXIMUM_TEST_OBJECTS if part == TEST else MAXIMUM_OBJECTS)
     if not objects:
         return
+    release.names[scene.scene_id] = loaded.scene_number
+    if scene.split == VALIDATION:
+        release.validation.append(loaded.scene_number)
     meshes = [_mesh(item, f"{where}, {item.name}") for item in objects]
     for item, mesh in zip(objects, meshes, strict=True):
         _write_asset(release, scene, item, mesh, model_id=f"{scene.scene_id}-{objects.index(item)}")
@@ -303,7 +309,7 @@ def _write_tables(release: _Release) -> None:
     for name, part in release.sets.items():
         if name == TEST and not part.rows:
             continue
-        suffix = "" if name == "train" else "_test"
+        suffix = "" if name == TRAIN else "_test"
         _put(release, f"metadata_scene{suffix}.csv", to_csv(_table(part.rows)))
         if release.request.wants("raw"):
             _put(release, f"raw/3D-FUTURE-scene/GT/{name}_set.json", _annotation_file(part))
@@ -346,7 +352,7 @@ def _put(release: _Release, relative: str, content: bytes, scene: ReleaseScene |
 
 
 def _summary(release: _Release) -> LayoutSummary:
-    train, test = release.sets["train"], release.sets[TEST]
+    train, test = release.sets[TRAIN], release.sets[TEST]
     counts = {
         "scenes": len(train.images),
         "test scenes": len(test.images),
@@ -360,12 +366,12 @@ def _summary(release: _Release) -> LayoutSummary:
     ):
         total = len(train.images) + len(test.images) if name == "vggt_features" else len(release.models)
         if release.stand_ins[name]:
-            stand_ins[name] = f"{release.stand_ins[name]} of {total} files stand in for {real}"
-    return LayoutSummary(counts, _notes(release), stand_ins)
+            stand_ins[name] = f"{real}, in {release.stand_ins[name]} of {total} files"
+    return LayoutSummary(counts, _notes(release), stand_ins, release.names)
 
 
 def _notes(release: _Release) -> tuple[str, ...]:
-    train, test = release.sets["train"], release.sets[TEST]
+    train, test = release.sets[TRAIN], release.sets[TEST]
     root = release.request.destination
     sizes = Counter(Counter(row["scene_id"] for row in train.rows).values())
     notes = [f"train.py --config configs/generation/ss_scenegen_flow_img_train.json --data_dir {root}"]
@@ -373,7 +379,8 @@ def _notes(release: _Release) -> tuple[str, ...]:
         notes.append("Scenes by number of objects: " + ", ".join(f"{n}: {sizes[n]}" for n in sorted(sizes)) + ".")
         notes += [f"SceneGen: {problem}." for problem in scenegen_problems(_table(train.rows))]
         notes.append(
-            "Do not train on this root together with one of another collection: the ids of both begin at 1000001."
+            "Before training on this root together with that of another collection, compare the scene_names of both "
+            "manifests: ids are drawn from names, so two scenes rarely share one, but SceneGen looks rows up by id."
         )
         notes.append("On 8 GPUs each scene size needs at least 64 cases (scenes × objects) to give a batch.")
     if not sizes[SNAPSHOT_OBJECTS]:
@@ -382,8 +389,15 @@ def _notes(release: _Release) -> tuple[str, ...]:
             "its first snapshot from such scenes. Add scenes to the collection until one has."
         )
     notes += [f"{count} objects {why} were left out." for why, count in release.left_out.items() if count]
+    if release.validation:
+        notes.append(
+            f"{len(release.validation)} of the {len(test.images)} test scenes are validation scenes: "
+            f"{', '.join(release.validation)}."
+        )
     if not test.rows:
-        notes.append("No scene is in the split test: there are no test pictures, ground truth or test table.")
+        notes.append(
+            "No scene is in the splits validation and test: there are no test pictures, ground truth or test table."
+        )
     shapes = {(image["height"], image["width"]) for part in (train, test) for image in part.images}
     if any(height != width for height, width in shapes):
         notes.append(
@@ -398,6 +412,7 @@ LAYOUT = Layout(
     consumer="SceneGen (ImageConditionedSparseStructureLatentVGGT, inference.py, evalscene)",
     description="Pictures with masks, poses, meshes and latents of their objects, and 3D-FUTURE's raw form of them.",
     fields=("training", "raw", "voxels", "ground_truth"),
+    required=("training",),
     write=write,
     examine=examine,
     options={

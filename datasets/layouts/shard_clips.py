@@ -1,11 +1,16 @@
-"""Clips of a release, read from training shards when they are asked for."""
+"""Clips of a release: their arrays are read from training shards, their videos as they were published."""
 
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import fsspec
+import numpy as np
+
+from ..errors import CorruptFileError
 from ..shards import ShardReader
 from .release import Float16, Float32, UInt8
 
@@ -19,9 +24,12 @@ class ShardClip:
 
     Attributes:
         shard: local directory or fsspec URL of the shard; opened with the first array that is asked for.
+        video: URL of the clip's MP4 file as its stage published it, and `video_sha256`, its checksum.
     """
 
     shard: str
+    video: str
+    video_sha256: str
     scene_id: str
     trajectory: str
     frames: int
@@ -35,12 +43,20 @@ class ShardClip:
         return _open(self.shard).rgb(self.scene_id, self.trajectory, frames)
 
     def rgb_mp4(self) -> bytes:
-        """The MP4 file."""
-        return _open(self.shard).rgb_mp4(self.scene_id, self.trajectory)
+        """The MP4 file. Raises CorruptFileError when it is gone or not what was published."""
+        remake = "Run `sceneloom make`, which makes a damaged file again."
+        try:
+            with fsspec.open(self.video, "rb") as file:
+                content: bytes = file.read()  # type: ignore[union-attr]
+        except FileNotFoundError as error:
+            raise CorruptFileError("the clip's video is gone", where=self.video, remedy=remake) from error
+        if hashlib.sha256(content).hexdigest() != self.video_sha256:
+            raise CorruptFileError("the clip's video is not what was published", where=self.video, remedy=remake)
+        return content
 
     def depth(self, frames: Sequence[int] | None = None) -> Float16:
-        """(T, H, W) float16 z-depth, 0 = invalid."""
-        return _open(self.shard).depth(self.scene_id, self.trajectory, frames)
+        """(T, H, W) z-depth rounded to float16, 0 = invalid."""
+        return _open(self.shard).depth(self.scene_id, self.trajectory, frames).astype(np.float16)
 
     def latents(self) -> Float16:
         """(C, t, h, w) float16, normalised."""

@@ -1,0 +1,95 @@
+"""Publishing finished scenes in a layout and repairing what was published, for assets and commands alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ..datasets.errors import InputError
+from ..datasets.layouts.captions import read_captions, with_captions
+from ..datasets.layouts.manifest import ReleaseManifest, manifest_path, read_manifest
+from ..datasets.layouts.publishing import publish, repair
+from ..datasets.layouts.registry import require_layout
+from ..datasets.layouts.release import TEXT_ENCODER, Finding, Layout, ReleaseScene, ReleaseTextEncoder
+from .release_scenes import Selection, default_destination, release_scenes
+from .release_text_encoder import release_text_encoder
+from .scene_runtime import SceneRuntime
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What to publish where.
+
+    Attributes:
+        layout: what to write.
+        out: the directory to make; None for the profile's folder of releases.
+        selection: which scenes.
+        fields: names of the layout's fields; None for all.
+        options: settings of the layout; `text_encoder` names a folder or hub id, from which it is loaded.
+        caption_file: CSV with the columns scene_id and caption; its captions take the place of the scenes' prompts.
+        commercial: refuse scenes that may not be used commercially.
+    """
+
+    layout: Layout
+    out: Path | None = None
+    selection: Selection = field(default_factory=Selection)
+    fields: frozenset[str] | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+    caption_file: Path | None = None
+    commercial: bool = False
+
+
+def publish_release(runtime: SceneRuntime, asked: Publication) -> tuple[ReleaseManifest, Path]:
+    """Publish what is asked for; returns the manifest and the directory.
+
+    Raises:
+        InputError, StoreError: as `publish` and `release_scenes`; a caption is of a scene that is not in the catalogue.
+        EngineError: the text encoder's files are missing, or are of another kind of model.
+    """
+    layout = asked.layout
+    destination = asked.out.absolute() if asked.out else default_destination(runtime, layout.name)
+    scenes = release_scenes(runtime, layout.needs, asked.selection)
+    if asked.caption_file is not None:
+        known = [scene.scene_id for scene in runtime.catalog().active()]
+        scenes = with_captions(scenes, read_captions(asked.caption_file), known, str(asked.caption_file))
+    options = {name: value for name, value in asked.options.items() if name != TEXT_ENCODER}
+    manifest = publish(
+        layout,
+        scenes,
+        destination,
+        collection=runtime.profile.collection.name,
+        fields=asked.fields,
+        options=options,
+        commercial=asked.commercial,
+        text_encoder=_text_encoder(asked.options),
+    )
+    return manifest, destination
+
+
+def repair_release(runtime: SceneRuntime, directory: Path, findings: Sequence[Finding]) -> list[str]:
+    """Publish again what the findings say is damaged; returns the ids of the scenes that needed it.
+
+    Raises:
+        InputError, StoreError: as `repair`; the release is of another collection than the profile's.
+    """
+    manifest = read_manifest(directory)
+    if manifest.collection != runtime.profile.collection.name:
+        raise InputError(
+            f"the release is of the collection {manifest.collection}, the profile of {runtime.profile.collection.name}",
+            where=str(manifest_path(directory)),
+            remedy="Name the profile that it was published from with --config.",
+        )
+    layout = require_layout(manifest.layout)
+    scenes = release_scenes(runtime, layout.needs, Selection(scenes=tuple(manifest.scenes)))
+    scenes = _as_published(scenes, manifest)
+    return repair(layout, scenes, directory, findings, text_encoder=_text_encoder(manifest.options))
+
+
+def _text_encoder(options: Mapping[str, str]) -> ReleaseTextEncoder | None:
+    return release_text_encoder(options[TEXT_ENCODER]) if TEXT_ENCODER in options else None
+
+
+def _as_published(scenes: Sequence[ReleaseScene], manifest: ReleaseManifest) -> list[ReleaseScene]:
+    """The scenes with the captions that they were published with, which may have come from a table."""
+    return [replace(scene, prompt=manifest.scenes[scene.scene_id].prompt) for scene in scenes]

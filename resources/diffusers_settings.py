@@ -1,0 +1,169 @@
+"""Profile sections of the engines that run diffusers pipelines."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from .model_settings import ModelSettings, Precision
+from .profile_sections import EngineSettings, EveryPositive, Section, refusal
+from .quantities import Length
+
+Guidance = Annotated[float, Field(ge=1, le=100)]
+Percent = Annotated[float, Field(ge=0, le=100)]
+
+SANA_WM_SIDE_MULTIPLE = 32
+"""Spatial stride of the LTX-2 autoencoder that SANA-WM works in."""
+SANA_WM_STRIDE = 8
+"""Its temporal stride."""
+WAN_STRIDE = 4
+"""Temporal stride of Wan's autoencoder."""
+
+
+class FluxViewSettings(EngineSettings, ModelSettings):
+    """A picture that a Flux model paints from the prompt: FluxPipeline or Flux2KleinPipeline, as the files say."""
+
+    engine: Literal["flux"] = "flux"
+    steps: EveryPositive | None = None
+    """Denoising steps; null: 28 for FLUX.1 dev, 50 for FLUX.2 klein base, 4 for step-distilled models."""
+    guidance: Guidance | None = None
+    """Guidance scale; null: 3.5 for FLUX.1 dev, 4 for FLUX.2 klein base. Step-distilled models take none."""
+    negative_prompt: str = ""
+    """What the picture should not show. FLUX.1 takes it with true_guidance, FLUX.2 klein base with guidance."""
+    true_guidance: Guidance = 1.0
+    """FLUX.1: classifier-free guidance away from the negative prompt, at twice the time; 1: none."""
+    prompt_tokens: Annotated[int, Field(ge=1, le=512)] | None = None
+    """Tokens of a prompt that are read; null: 256 for FLUX.1 schnell, else 512."""
+
+
+class ExpansionPercent(Section):
+    """How much is added on each side of a picture; one number stands for all four sides."""
+
+    left: Percent = 0.0
+    """Percent of the picture's width added on its left."""
+    right: Percent = 0.0
+    """Percent of the picture's width added on its right."""
+    top: Percent = 0.0
+    """Percent of the picture's height added above it."""
+    bottom: Percent = 0.0
+    """Percent of the picture's height added below it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_number(cls, value: Any) -> Any:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return dict.fromkeys(("left", "right", "top", "bottom"), value)
+        return value
+
+    @model_validator(mode="after")
+    def _adds_something(self) -> Self:
+        if not (self.left or self.right or self.top or self.bottom):
+            raise refusal("nothing is added on any side", "Give a percentage, or choose the engine picture.")
+        return self
+
+
+class FluxFillViewSettings(EngineSettings, ModelSettings):
+    """The picture with what may lie beyond its borders painted by FluxFillPipeline (VistaDream's first step)."""
+
+    engine: Literal["flux_fill"] = "flux_fill"
+    expansion_percent: ExpansionPercent = ExpansionPercent(left=15.0, right=15.0, top=15.0, bottom=15.0)
+    """Added on each side, in percent of the picture's width or height: one number, or left, right, top and bottom."""
+    prompt: str = ""
+    """What to paint where a picture comes without words of its own."""
+    steps: EveryPositive = 50
+    """Denoising steps."""
+    guidance: Guidance = 30.0
+    """Guidance scale."""
+    prompt_tokens: Annotated[int, Field(ge=1, le=512)] = 512
+    """Tokens of a prompt that are read."""
+
+
+class SanaWMVideoSettings(EngineSettings, ModelSettings):
+    """SANA-WM: the view in motion along the cameras, from picture and prompt."""
+
+    engine: Literal["sana_wm"] = "sana_wm"
+    steps: EveryPositive = 60
+    """Denoising steps."""
+    guidance: Guidance = 5.0
+    """Classifier-free guidance scale; 1: none, at half the time."""
+    negative_prompt: str = ""
+    """What the clips should not show."""
+    prompt: str = ""
+    """What to show where a scene comes without words."""
+    prompt_tokens: EveryPositive = 300
+    """Tokens of a prompt that are read."""
+    window_frames: Annotated[int, Field(ge=9, le=961)] = 161
+    """Frames made at once, 8k + 1; longer paths are made in chunks, each going on from the last frame before it."""
+    scene_depth: Annotated[Length, Field(gt=0)] = 4.0
+    """Median depth that a scene is taken to have where its scaffold is not metric; the model moves in metres."""
+    vae_precision: Precision = "float32"
+    """Of the autoencoder."""
+
+    @model_validator(mode="after")
+    def _whole_groups(self) -> Self:
+        _require_groups("window_frames", self.window_frames, SANA_WM_STRIDE)
+        return self
+
+    def require_frames(self, height: int, width: int) -> None:
+        """Refuse clips of a size that the model cannot take; for the profile's validation.
+
+        Raises:
+            PydanticCustomError: a side is not a multiple of 32.
+        """
+        for name, side in (("height", height), ("width", width)):
+            if side % SANA_WM_SIDE_MULTIPLE:
+                below = max(side // SANA_WM_SIDE_MULTIPLE, 1) * SANA_WM_SIDE_MULTIPLE
+                raise refusal(
+                    f"SANA-WM takes sides that are multiples of {SANA_WM_SIDE_MULTIPLE}, and frames.{name} is {side}",
+                    f"Set frames.{name} to {below} or {below + SANA_WM_SIDE_MULTIPLE}.",
+                )
+
+
+class WanVaceVideoSettings(EngineSettings, ModelSettings):
+    """Wan VACE: the 3D cache seen along the cameras, with what it does not show painted by the model."""
+
+    engine: Literal["wan_vace"] = "wan_vace"
+    steps: EveryPositive = 50
+    """Denoising steps."""
+    guidance: Guidance = 5.0
+    """Classifier-free guidance scale; 1: none, at half the time."""
+    negative_prompt: str = ""
+    """What the clips should not show."""
+    prompt: str = ""
+    """What to show where a scene comes without words."""
+    prompt_tokens: EveryPositive = 512
+    """Tokens of a prompt that are read."""
+    conditioning_scale: Annotated[float, Field(ge=0, le=2)] = 1.0
+    """Weight of what the cache shows."""
+    reference_image: bool = True
+    """Give the model the view as a reference image too."""
+    window_frames: Annotated[int, Field(ge=5)] = 81
+    """Frames made at once, 4k + 1; longer paths are made in chunks, before each of which the cache is added to."""
+    overlap_frames: Annotated[int, Field(ge=1)] = 5
+    """Frames that a chunk shares with the one before it, 4k + 1."""
+    edge_threshold: Annotated[float, Field(gt=0, le=1)] = 0.05
+    """Relative depth spread in a 5 × 5 neighbourhood above which a pixel is an edge and is left out of the cache."""
+    foreground_masking: bool = True
+    """Leave out what would shine through from behind a nearer surface."""
+    vae_precision: Precision = "float32"
+    """Of the autoencoder."""
+
+    @model_validator(mode="after")
+    def _whole_groups(self) -> Self:
+        _require_groups("window_frames", self.window_frames, WAN_STRIDE)
+        _require_groups("overlap_frames", self.overlap_frames, WAN_STRIDE)
+        if self.overlap_frames >= self.window_frames:
+            raise refusal(
+                f"an overlap of {self.overlap_frames} in windows of {self.window_frames} frames",
+                "Let overlap_frames be smaller than window_frames.",
+                ("overlap_frames",),
+            )
+        return self
+
+
+def _require_groups(name: str, count: int, stride: int) -> None:
+    extra = (count - 1) % stride
+    if extra:
+        remedy = f"The nearest possible counts are {count - extra} and {count - extra + stride}."
+        raise refusal(f"{name} is {count}, not {stride}k + 1", remedy, (name,))

@@ -1,0 +1,203 @@
+"""Depth of generated clips, frame by frame: each frame's own estimate, brought onto what the scene is known to be.
+
+A generated clip has no ground truth. Its cameras are taken to be the commanded ones; how well the frames keep to them
+is for the quality report to judge. Depth is what an engine for single pictures sees in each frame. Such engines give
+each picture a scale (metric engines err by one too), and relative ones a shift of inverse depth as well. Both are found
+against the depth that the frame's camera should see: of the scaffold where that reaches, else of an earlier frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..datasets.errors import ContractError, EngineError
+from .engines import (
+    Camera,
+    ClipGeometry,
+    EngineContract,
+    EngineIdentity,
+    Frames,
+    Scaffold,
+    ScaffoldEngine,
+    View,
+    engine_identity,
+)
+
+if TYPE_CHECKING:
+    from ..ops.depth_alignment import DepthAlignment
+    from ..ops.scene_cache import SceneCache
+
+Float32 = NDArray[np.float32]
+
+FRAMES_PER_KEYFRAME = 8
+"""Every so many frames one becomes what the next are compared with, where the scaffold does not reach."""
+
+
+class FrameDepth:
+    """Depth of every frame by an engine for single pictures; the cameras are the commanded ones.
+
+    Args:
+        estimator: finds the depth of one picture.
+        device: of the 3D caches that frames are compared with, "cpu", "cuda" or "cuda:N".
+    """
+
+    def __init__(self, estimator: ScaffoldEngine, device: str = "cpu") -> None:
+        self.estimator = estimator
+        self.device = "cuda:0" if device == "cuda" else device
+
+    @property
+    def contract(self) -> EngineContract:
+        """The estimator's, for clips."""
+        own = self.estimator.contract
+        return EngineContract(
+            own.name,
+            own.tier,
+            frozenset({"scaffold", "view", "frames", "cameras"}),
+            frozenset({"depth", "cameras"}),
+            own.licence,
+            own.device_memory_bytes,
+        )
+
+    @property
+    def identity(self) -> EngineIdentity:
+        """The estimator's."""
+        return engine_identity(self.estimator)
+
+    def open_scene(self, scaffold: Scaffold, view: View) -> FrameDepthScene:
+        """Put the view with its depth into a 3D cache."""
+        return FrameDepthScene(self.estimator, scaffold, view, self.device)
+
+
+class FrameDepthScene:
+    """One scene, ready for the depth of its clips."""
+
+    def __init__(self, estimator: ScaffoldEngine, scaffold: Scaffold, view: View, device: str) -> None:
+        self.estimator = estimator
+        self.scaffold = scaffold
+        self.device = device
+        self._of_scaffold = self._cache_of(view.picture, scaffold.depth, np.eye(4), scaffold.intrinsics)
+
+    def estimate(self, commanded: Sequence[Camera], frames: Frames) -> ClipGeometry:
+        """Depth of the frames in the scaffold's unit.
+
+        Raises:
+            EngineError: the frame at the view shows too little of what the scaffold knows, or there are more or fewer
+                frames than cameras. Raised while the depth is taken.
+        """
+        notes: dict[str, Any] = {
+            "engine": self.estimator.contract.name,
+            "estimated_depth": True,
+            "estimated_poses": False,
+        }
+        return ClipGeometry(
+            depth=self._depth(commanded, frames, notes),
+            c2w=np.stack([camera.c2w for camera in commanded]).astype(np.float32),
+            intrinsics=np.stack([camera.intrinsics for camera in commanded]).astype(np.float32),
+            metric=self.scaffold.metric,
+            notes=notes,
+        )
+
+    def _depth(self, cameras: Sequence[Camera], frames: Frames, notes: dict[str, Any]) -> Iterator[Float32]:
+        """Depth in the order of the frames. A path that ends at the view is followed back from there, so that every
+        frame is compared with one that is nearer to what is known."""
+        if _distance(cameras[0]) <= _distance(cameras[-1]):
+            yield from self._along(cameras, frames(), notes)
+            return
+        backwards = list(frames())[::-1]
+        yield from list(self._along(cameras[::-1], backwards, notes))[::-1]
+
+    def _along(
+        self, cameras: Sequence[Camera], frames: Iterable[NDArray[np.uint8]], notes: dict[str, Any]
+    ) -> Iterator[Float32]:
+        alignments: list[DepthAlignment] = []
+        carried = count = 0
+        keyframe: SceneCache | None = None
+        for count, frame in enumerate(frames, start=1):
+            if count > len(cameras):
+                break
+            camera = cameras[count - 1]
+            found = self.estimator.build_scaffold(View(frame, _float64(camera.intrinsics), None, {}), seed=0)
+            notes.setdefault("model", found.notes.get("model"))
+            try:
+                alignment = _aligned(found, self._known(camera, keyframe))
+            except ContractError as error:
+                if not alignments:
+                    raise self._refusal(f"nothing to compare a frame's depth with: {error.found}") from error
+                alignment, carried = alignments[-1], carried + 1
+            alignments.append(alignment)
+            depth = alignment.apply(found.depth if alignment.space == "depth" else _inverse(found.depth))
+            if count % FRAMES_PER_KEYFRAME == 1:
+                keyframe = self._cache_of(frame, depth, camera.c2w, camera.intrinsics)
+            yield depth
+        if count != len(cameras):
+            raise self._refusal(f"{'more' if count > len(cameras) else count} frames for {len(cameras)} cameras")
+        notes |= _summary(alignments, carried)
+
+    def _known(self, camera: Camera, keyframe: SceneCache | None) -> Float32:
+        """(H, W) depth that the camera should see, 0 where nothing is known."""
+        size = camera.height, camera.width
+        known = self._of_scaffold.warp(camera.c2w, camera.intrinsics, *size).depth
+        if keyframe is None:
+            return known
+        return np.where(known > 0, known, keyframe.warp(camera.c2w, camera.intrinsics, *size).depth)
+
+    def _cache_of(
+        self, rgb: NDArray[np.uint8], depth: Float32, c2w: NDArray[np.floating], intrinsics: NDArray[np.floating]
+    ) -> SceneCache:
+        from ..ops.scene_cache import SceneCache, SourceFrame
+
+        cache = SceneCache(device=self.device)
+        cache.add(SourceFrame(np.ascontiguousarray(rgb), depth, c2w, intrinsics))
+        return cache
+
+    def _refusal(self, found: str) -> EngineError:
+        return EngineError(
+            found,
+            where=f"depth_and_poses, engine {self.estimator.contract.name}",
+            remedy="Make the clips again; if it stays, shorten the path or choose another scaffold engine.",
+        )
+
+
+def _distance(camera: Camera) -> float:
+    """How far a camera is from the view's, in position and direction."""
+    return float(np.linalg.norm(np.asarray(camera.c2w, np.float64) - np.eye(4)))
+
+
+def _aligned(found: Scaffold, known: Float32) -> DepthAlignment:
+    """What brings an estimate onto known depth: a scale for metric depth, scale and shift of inverse depth else; where
+    the picture shows one plain surface, from which no shift can be told, the scale alone."""
+    from ..ops.depth_alignment import align_affine, align_scale
+
+    if found.metric:
+        return align_scale(found.depth, known)
+    try:
+        return align_affine(_inverse(found.depth), known, space="inverse_depth", where=found.depth > 0)
+    except ContractError:
+        return align_scale(found.depth, known)
+
+
+def _inverse(depth: Float32) -> NDArray[np.float64]:
+    """Inverse depth, NaN where there is none."""
+    values = depth.astype(np.float64)
+    return np.divide(1.0, values, out=np.full_like(values, np.nan), where=values > 0)
+
+
+def _summary(alignments: Sequence[DepthAlignment], carried: int) -> dict[str, Any]:
+    scales = [alignment.scale for alignment in alignments]
+    return {
+        "frames_aligned_by_scale_alone": sum(alignment.space == "depth" for alignment in alignments),
+        "residual_median": float(np.median([alignment.residual for alignment in alignments])),
+        "residual_worst": float(max(alignment.residual for alignment in alignments)),
+        "inliers_worst": float(min(alignment.inliers for alignment in alignments)),
+        "scale_smallest": float(min(scales)),
+        "scale_largest": float(max(scales)),
+        "frames_with_the_alignment_before": carried,
+    }
+
+
+def _float64(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    return np.asarray(values, np.float64)
