@@ -26,7 +26,7 @@ class ClipWriter:
 
     def submit(self, write: Callable[[], object]) -> None:
         """Write a clip as soon as those before it are written; waits while CLIPS_WAITING are not."""
-        while len(self._waiting) >= CLIPS_WAITING:
+        while self._waiting and (self._waiting[0].done() or len(self._waiting) >= CLIPS_WAITING):
             self._waiting.popleft().result()
         self._waiting.append(self._executor.submit(self._run, write))
 

@@ -53,7 +53,9 @@ def publish_release(runtime: SceneRuntime, asked: Publication) -> tuple[ReleaseM
     if asked.caption_file is not None:
         known = [scene.scene_id for scene in runtime.catalog().active()]
         scenes = with_captions(scenes, read_captions(asked.caption_file), known, str(asked.caption_file))
-    options = {name: value for name, value in asked.options.items() if name != TEXT_ENCODER}
+    # A layout that takes no encoder refuses the option by name, before any model is loaded.
+    takes_encoder = TEXT_ENCODER in layout.options
+    options = {name: value for name, value in asked.options.items() if not (takes_encoder and name == TEXT_ENCODER)}
     manifest = publish(
         layout,
         scenes,
@@ -62,7 +64,7 @@ def publish_release(runtime: SceneRuntime, asked: Publication) -> tuple[ReleaseM
         fields=asked.fields,
         options=options,
         commercial=asked.commercial,
-        text_encoder=_text_encoder(asked.options),
+        text_encoder=_text_encoder(asked.options) if takes_encoder else None,
     )
     return manifest, destination
 

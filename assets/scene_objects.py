@@ -169,9 +169,12 @@ def read_objects(inputs: StageInputs) -> dict[str, Any]:
 
 def settings(profile: Profile, scene: SceneEntry) -> dict[str, Any]:
     """Which objects are taken, and the settings of an engine that finds them."""
-    limits = profile.objects.model_dump(mode="json")
     chosen = profile.engines.scene_objects
-    return limits if chosen.engine == "ground_truth" else {**limits, "engine": settings_in_key(chosen)}
+    if chosen.engine == "ground_truth":
+        return profile.objects.model_dump(mode="json")
+    # How much of an object is hidden is only known where its geometry is.
+    limits = profile.objects.model_dump(mode="json", include={"minimum_visible_pixels"})
+    return {**limits, "engine": settings_in_key(chosen)}
 
 
 def engine(engines: Engines, scene: SceneEntry) -> EngineIdentity:

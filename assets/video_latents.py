@@ -73,6 +73,7 @@ def make(context: StageContext) -> Made:
     profile = context.profile
     frames = profile.frames
     codec, extra_codecs = context.engines.latent_codec(), context.engines.extra_latent_codecs()
+    chosen = _codecs(profile)
     scene = context.engines.video().open_scene(
         scene_scaffold.read_scaffold(context.inputs),
         conditioning_view.read_view(context.inputs, with_geometry=False),
@@ -86,14 +87,14 @@ def make(context: StageContext) -> Made:
             kept = shown[trajectory] = []
             if isinstance(scene, ClipGenerator):
                 clip = scene.generate(cameras, seed=context.seed)
-            elif extra_codecs or profile.engines.latent_codec.measure_drift:
+            elif extra_codecs or chosen[""].measure_drift:
                 rendered = np.stack(list(scene.frames(cameras, seed=context.seed)))
                 clip = GeneratedClip(rendered, None, None, {})
             else:
                 _write_rendered(context, made, codec, trajectory, scene.frames(cameras, seed=context.seed), kept)
                 continue
             spaces = {
-                name: latents_of(clip, each, measure_drift=profile.engines.latent_codec.measure_drift)
+                name: latents_of(clip, each, measure_drift=chosen[name].measure_drift)
                 for name, each in {"": codec, **extra_codecs}.items()
             }
             writer.submit(functools.partial(_write_clip, context, made, trajectory, clip, spaces, kept))
@@ -195,21 +196,28 @@ def read_latents(inputs: StageInputs, trajectory: str) -> np.ndarray:
 
 def settings(profile: Profile, scene: SceneEntry) -> dict[str, Any]:
     """Size, rate, encoder, engine and codec settings. Where weights lie does not matter, their digests do."""
-    chosen = {
+    anchors = {}
+    if profile.engines.video_latents.engine == "wan_vace":
+        # The depth of a chunk's last frame decides what the next chunk is shown.
+        anchors["depth"] = settings_in_key(profile.engines.depth_and_poses)
+    return {
         "frames": profile.frames.model_dump(mode="json"),
         "trajectories": list(profile.trajectories.names),
         "video": profile.video.model_dump(mode="json"),
         "engine": settings_in_key(profile.engines.video_latents),
+        "codecs": {name: _numerics(codec) for name, codec in _codecs(profile).items()},
+        **anchors,
     }
-    codecs = {"": profile.engines.latent_codec, **profile.engines.extra_latent_codecs}
-    numerics = {name: _numerics(codec) for name, codec in codecs.items()}
-    # What a codec does in float32 without tiles is left out, so that keys from before there was a choice hold.
-    return {**chosen, "codecs": numerics} if any(numerics.values()) else chosen
+
+
+def _codecs(profile: Profile) -> dict[str, LatentCodecSettings]:
+    """Settings of every codec by the name of its space; "" is the one that shards hold."""
+    return {"": profile.engines.latent_codec, **profile.engines.extra_latent_codecs}
 
 
 def _numerics(codec: LatentCodecSettings) -> dict[str, Any]:
-    """Settings of a codec that change its numbers, where they are not the defaults."""
-    return codec.model_dump(mode="json", include={"precision", "tiling"}, exclude_defaults=True)
+    """Settings of a codec that change its numbers or what is recorded of them."""
+    return codec.model_dump(mode="json", include={"precision", "tiling", "measure_drift"})
 
 
 def engine(engines: Engines, scene: SceneEntry) -> EngineIdentity:

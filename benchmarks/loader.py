@@ -6,7 +6,8 @@ Rows of latents + cameras: our shards by `SceneClips`, Lyra's files as Lyra read
 the shard's latents, which is the limit. Rows of whole samples: `LyraTrainingSet` and Lyra's files (see lyra_files.py)
 for the same views and frames, stage by stage. "Cold" is the first read after the page cache was told to drop the
 files, "warm" the fastest of the later ones, of which ours verifies the first alone (`ShardReader`'s default). One
-process; torch has one thread, decord the four that Lyra gives it, so CPU seconds stand beside the clock's. Every view
+process; torch has one thread, decord the four that Lyra gives it and our decoder as many; CPU seconds stand beside the
+clock's. Every view
 of a scene holds the same pictures, under twelve names, in files of its own.
 
 Needs webdataset and OpenEXR, and decord for the reader that Lyra uses.
@@ -29,7 +30,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from lyra_files import VIDEO_READER, LyraReader, sample_bytes, write_depth, write_mp4, write_view
+from lyra_files import DECODER_THREADS, VIDEO_READER, LyraReader, sample_bytes, write_depth, write_mp4, write_view
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -249,7 +250,7 @@ def read_stage(
     folder: Path, index: Path, configuration: LyraConfiguration, space: LatentSpace, repeats: int
 ) -> tuple[Timing, Timing, int]:
     """A whole sample of every scene by our loader and from Lyra's files; the epoch has most views in."""
-    dataset = LyraTrainingSet(index, configuration, seed=1)
+    dataset = LyraTrainingSet(index, configuration, seed=1, decoding_threads=DECODER_THREADS)
     lyra = LyraReader(folder / "lyra", VIEWS)
     epoch = next(e for e in range(1000) if len(dataset.draw(e, 0).input_views) == configuration.input_views)
     scenes = range(len(dataset))

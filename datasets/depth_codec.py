@@ -59,16 +59,14 @@ class DepthCode:
     spacing: float
 
     @classmethod
-    def bounded(cls, low: float, high: float, relative_error: float = BOUNDED_RELATIVE_ERROR) -> DepthCode:
-        """Keeps every depth from `low` to `high` within the relative error, above 2⁻¹¹."""
+    def bounded(cls, low: float, high: float) -> DepthCode:
+        """Keeps every depth from `low` to `high` within 0.1 %; all of float16's range takes 41,664 codes."""
         steps = BOUNDED_STEPS
-        spacing = 2 * float(np.log1p(relative_error * _MARGIN)) / steps
+        spacing = 2 * float(np.log1p(BOUNDED_RELATIVE_ERROR * _MARGIN)) / steps
         count = int(np.ceil(np.log(high / low) / spacing)) + 1
         # A step below `low` and one above `high` may be chosen too: they are within the bound of what is inside.
         exponents = np.arange(-steps, count + steps) * spacing
         values = np.concatenate([np.zeros(steps), low * np.exp(exponents)]).astype(np.float32)
-        if len(values) > 2**16:
-            raise ValueError(f"{len(values)} codes for {low:g} to {high:g} do not fit into 16 bits")
         return cls(values, steps, low, spacing)
 
     @classmethod

@@ -73,6 +73,7 @@ class LyraTrainingSet(Dataset[dict[str, Any]]):
         split, passed, quality, licences, where: which clips, as in `SceneClips`.
         leave_out_incomplete: leave scenes out that lack a view after selection, instead of refusing.
         open_shards: most shards that a process keeps open.
+        decoding_threads: runs of frames that are decoded at once; Lyra gives its decoder four.
 
     Raises:
         InputError: no scene is left, a scene lacks a view or has it twice, the buckets are not the views, or clips do
@@ -96,6 +97,7 @@ class LyraTrainingSet(Dataset[dict[str, Any]]):
         where: pc.Expression | None = None,
         leave_out_incomplete: bool = False,
         open_shards: int = OPEN_SHARDS,
+        decoding_threads: int = 1,
     ) -> None:
         self._index = str(index)
         self._configuration = configuration
@@ -105,6 +107,7 @@ class LyraTrainingSet(Dataset[dict[str, Any]]):
         self._buckets = tuple(map(tuple, buckets)) if buckets is not None else tuple((view,) for view in views)
         self._require_buckets()
         self._shards = OpenShards(open_shards)
+        self._threads = decoding_threads
         self._table = select_clips(
             index,
             split=split,
@@ -233,7 +236,8 @@ class LyraTrainingSet(Dataset[dict[str, Any]]):
         for place, view in enumerate(draw.target_views):
             reader, scene, trajectory = self._clip(index, view)
             part = slice(place * count, (place + 1) * count)
-            images[part] = fitting.pictures(reader.rgb(scene, trajectory, frames, channels_first=True))
+            pictures = reader.rgb(scene, trajectory, frames, channels_first=True, threads=self._threads)
+            fitting.pictures(pictures, out=images[part])
             depths[part] = fitting.depth(reader.depth(scene, trajectory, frames))
         flip = torch.zeros(len(images), dtype=torch.bool)
         return {"images_output": images, "depths_output": depths, "flip_flag": flip}
@@ -245,7 +249,7 @@ class LyraTrainingSet(Dataset[dict[str, Any]]):
         inputs, targets = draw.input_frames[0].tolist(), draw.target_frames.tolist()
         reader, scene, view = self._clip(index, draw.input_views[0])
         distinct, places = np.unique([*inputs, *targets], return_inverse=True)
-        pictures = reader.rgb(scene, view, distinct.tolist(), channels_first=True)
+        pictures = reader.rgb(scene, view, distinct.tolist(), channels_first=True, threads=self._threads)
         images = fitting.pictures(pictures)[torch.from_numpy(places)]
         return {
             "images_input_vae": images[: len(inputs)].mul_(2.0).sub_(1.0),

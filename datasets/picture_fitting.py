@@ -39,21 +39,23 @@ class Fitting:
         corner = (round((source[0] - crop[0]) / 2), round((source[1] - crop[1]) / 2))
         return cls(source, target, crop, corner)
 
-    def pictures(self, rgb: NDArray[np.uint8]) -> torch.Tensor:
-        """(T, 3, H, W) uint8 sRGB to (T, 3, h, w) float32 from 0 to 1, bilinear with antialiasing."""
+    def pictures(self, rgb: NDArray[np.uint8], out: torch.Tensor | None = None) -> torch.Tensor:
+        """(T, 3, H, W) uint8 sRGB to (T, 3, h, w) float32 from 0 to 1, bilinear with antialiasing.
+
+        Resizing is done in 8 bits, as Pillow does it: within one level of 255 of what float32 gives, in a fifth of the
+        time. `out` takes them where it is given.
+        """
         import torch
         from torch.nn.functional import interpolate
 
-        fitted = torch.empty((len(rgb), 3, *self.target))
+        fitted = torch.empty((len(rgb), 3, *self.target)) if out is None else out
         # One picture at a time: a clip of 121 frames as float32 would take 1.3 GB at 704 × 1280.
         for place, picture in zip(fitted, torch.from_numpy(rgb), strict=True):
             channels = self._cropped(picture)
-            if self.crop == self.target:
-                # Copying converts far faster than a division that does.
-                place.copy_(channels).div_(255.0)
-            else:
-                values = channels.to(torch.float32).div_(255.0)[None]
-                place.copy_(interpolate(values, self.target, mode="bilinear", antialias=True)[0])
+            if self.crop != self.target:
+                channels = interpolate(channels[None], self.target, mode="bilinear", antialias=True)[0]
+            # Copying converts far faster than a division that does.
+            place.copy_(channels).div_(255.0)
         return fitted
 
     def depth(self, depth: NDArray[np.float32]) -> torch.Tensor:

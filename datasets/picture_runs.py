@@ -6,8 +6,8 @@ between refer to these two and to nothing else. Beside the stream stands a list 
 decoded from three pictures at most, and not from all before it.
 
 4:4:4 because subsampled chroma keeps strong colours to 40 dB whatever the bit rate. The encoder minimises the squared
-error (no psychovisual tuning); CAVLC and no deblocking, because they decode in two thirds of the time for a sixth more
-bytes (docs/shards.md). Every run is decoded again when it is written, compared with the frames given, and coded again
+error (no psychovisual tuning); CAVLC and no deblocking, because they decode in half the time for some 15 % more bytes
+(docs/decisions.md). Every run is decoded again when it is written, compared with the frames given, and coded again
 with finer quantisation until it keeps the PSNR asked for.
 """
 
@@ -37,6 +37,7 @@ MINIMUM_PSNR = 42.0
 _FIRST_QUALITY = 18.0
 """x264's constant rate factor that the first run is tried with."""
 _FINEST_QUALITY = 1.0
+_COARSEST_QUALITY = 40.0
 _DECIBELS_A_STEP = 0.46
 """What one step of the rate factor changes the PSNR by (ray-cast clips between 16 and 20)."""
 _AIM = 0.1
@@ -64,26 +65,24 @@ class PictureRunEncoder:
 
     Args:
         minimum_psnr: of every run, dB.
-        frames_in_a_run: of all runs but the last.
     """
 
-    def __init__(self, minimum_psnr: float = MINIMUM_PSNR, frames_in_a_run: int = FRAMES_IN_A_RUN) -> None:
+    def __init__(self, minimum_psnr: float = MINIMUM_PSNR) -> None:
         self.minimum_psnr = minimum_psnr
-        self.frames_in_a_run = frames_in_a_run
         self.runs: list[PictureRun] = []
         self._quality = _FIRST_QUALITY
 
     def passing(self, frames: Iterable[UInt8]) -> Iterator[UInt8]:
         """Hand (H, W, 3) uint8 sRGB frames on while coding them; `runs` holds all when the iterator ends.
 
-        Raises InputError for frames of another shape or dtype, or of changing size.
+        Raises InputError for frames of another shape or dtype or of changing size, and for a PSNR that cannot be kept.
         """
         waiting: list[UInt8] = []
         size: tuple[int, ...] | None = None
         for index, frame in enumerate(frames):
             size = _checked(frame, size, index)
             waiting.append(frame)
-            if len(waiting) == self.frames_in_a_run:
+            if len(waiting) == FRAMES_IN_A_RUN:
                 self._encode(waiting)
                 waiting = []
             yield frame
@@ -100,7 +99,8 @@ class PictureRunEncoder:
             kept = psnr >= self.minimum_psnr or self._quality == _FINEST_QUALITY
             # A quarter of a step finer at least where the run is not good enough yet.
             quality = self._quality + (steps if kept else min(steps, -0.25))
-            self._quality = min(max(round(4 * quality) / 4, _FINEST_QUALITY), 40.0)
+            # Clamped first: frames that come back exactly have an infinite PSNR.
+            self._quality = round(4 * min(max(quality, _FINEST_QUALITY), _COARSEST_QUALITY)) / 4
             if kept:
                 break
         if psnr < self.minimum_psnr:
@@ -131,8 +131,10 @@ def load_runs(path: Path) -> list[PictureRun]:
             stream = archive["stream"].tobytes()
             ends, frames = np.cumsum(archive["run_bytes"]), np.cumsum(archive["run_frames"])
             packets, psnr = archive["packets"], archive["psnr"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise CorruptFileError(f"the runs cannot be read ({error})", where=str(path), remedy=_REMAKE) from error
+    if not len(ends) == len(frames) == len(psnr) > 0 or (ends[-1], frames[-1]) != (len(stream), len(packets)):
+        raise CorruptFileError("the runs are not those that the file lists", where=str(path), remedy=_REMAKE)
     starts, first = [0, *ends[:-1].tolist()], [0, *frames[:-1].tolist()]
     return [
         PictureRun(stream[starts[run] : ends[run]], packets[first[run] : frames[run]], float(psnr[run]))

@@ -19,9 +19,9 @@ A shard is a Zarr v3 group that any Zarr reader opens. Its arrays run over clips
     quality               (N, Q)          float32   numbers named by the attribute `quality_names`
 
 So one clip's latents, one run of frames, or one frame's depth is one ranged read (the sharding codec, its index at the
-start of each object). Every chunk ends with its CRC-32C, which every Zarr reader verifies; the SHA-256 of each clip's
-part of each array (little-endian, C order) stands in the group's attributes, of smaller parts in the arrays above. No
-chunk is left out, so a missing one is damage (other readers take it for zeros).
+start of each object). Every chunk ends with its CRC-32C, which every Zarr reader verifies. The SHA-256 of each clip's
+latents, cameras and packets (little-endian, C order) stands in the group's attributes, of each run and each frame of
+depth in the arrays above. No chunk is left out, so a missing one is damage (other readers take it for zeros).
 
 Depth keeps its declared error bound, which is verified at writing: 0.1 % in the bounded tier; in the exact tier, the
 rounding of float32 to float16 (2⁻¹¹), which float16 depth does not need. Frames keep the PSNR that their encoder was
@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,7 @@ class ShardReader:
         frames: Sequence[int] | None = None,
         *,
         channels_first: bool = False,
+        threads: int = 1,
     ) -> UInt8:
         """(T, H, W, 3) uint8 sRGB of all frames or of those asked for, in their order.
 
@@ -160,6 +162,7 @@ class ShardReader:
 
         Args:
             channels_first: give (T, 3, H, W), which is faster.
+            threads: runs that are decoded at once.
 
         Raises InputError for an unknown clip or frame, CorruptFileError for damage.
         """
@@ -171,10 +174,21 @@ class ShardReader:
         first_frames = self._table(clip, "rgb_run_frames")[clip.index]
         run_of = np.searchsorted(first_frames, wanted, side="right") - 1
         runs = sorted(set(run_of.tolist()))
-        for run, stream in zip(runs, self._streams(clip, runs), strict=True):
+
+        def decode(run: int, stream: memoryview) -> None:
             places = np.flatnonzero(run_of == run)
             inside = [wanted[place] - int(first_frames[run]) for place in places]
             result[places] = self._decoded_run(clip, run, stream, inside, channels_first)
+
+        streams = list(self._streams(clip, runs))
+        self._table(clip, "rgb_packets")
+        if min(threads, len(runs)) < 2:
+            for run, stream in zip(runs, streams, strict=True):
+                decode(run, stream)
+        else:
+            # A pool of this call alone: a lasting one would not survive a fork of the data loader's.
+            with ThreadPoolExecutor(min(threads, len(runs)), thread_name_prefix="decode") as pool:
+                list(pool.map(decode, runs, streams))
         return result
 
     def rgb_runs(self, scene_id: str, trajectory: str) -> list[bytes]:
@@ -257,7 +271,9 @@ class ShardReader:
     ) -> UInt8:
         first_frames = self._table(clip, "rgb_run_frames")[clip.index]
         end = first_frames[run + 1] if run + 1 < len(first_frames) else clip.frames
-        packets = self._table(clip, "rgb_packets")[clip.index, first_frames[run] : end]
+        packets = self._table(clip, "rgb_packets")[clip.index]
+        self._require_digest(packets, self._digest(clip, "rgb_packets"), clip, "rgb_packets")
+        packets = packets[first_frames[run] : end]
         try:
             return decode_frames(stream, packets, frames, channels_first=channels_first)
         except CorruptFileError as error:

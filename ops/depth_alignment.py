@@ -24,6 +24,8 @@ MINIMUM_PIXELS = 32
 MINIMUM_SPREAD = 1e-3
 """Median absolute deviation of the estimate, as a share of its median magnitude, below which it counts as constant and
 tells nothing about a scale."""
+SCALED_RESIDUAL = 0.05
+"""Median relative depth error up to which a depth that was only scaled onto its reference is taken."""
 
 _SAMPLES = 400
 _ITERATIONS = 50
@@ -65,6 +67,14 @@ class DepthAlignment:
         given = np.asarray(values, dtype=np.float64)
         usable = np.isfinite(given) & ((given > 0.0) | (self.space == "inverse_depth"))
         return _depth_of(self.scale * np.where(usable, given, 0.0) + self.shift, usable, self.space)
+
+    def apply_to_depth(self, depth: ArrayLike) -> Float32:
+        """(…,) float32 depth in the reference's unit, whatever the space.
+
+        Args:
+            depth: (…,) of the estimate, any unit; 0 and what is not finite stay invalid (0).
+        """
+        return self.apply(depth if self.space == "depth" else _inverse(depth))
 
     def record(self) -> dict[str, float | int | str]:
         """The numbers for a stage's notes, JSON."""
@@ -145,6 +155,30 @@ def align_affine(
     return _measured(space, scale / spread, shift - scale * centre / spread, source, depth)
 
 
+def align_relative_depth(
+    estimate: ArrayLike, reference: ArrayLike, *, where: ArrayLike | None = None
+) -> DepthAlignment:
+    """Scale and shift of the inverse depth, as relative estimates are off by; of one plain surface, such as a wall
+    that faces the camera, where one cannot be told from the other, the scale alone, if it fits.
+
+    Args:
+        estimate: (H, W) depth, any unit, 0 or not finite = invalid.
+        reference: (H, W) depth, 0 or not finite = invalid.
+        where: (H, W) bool, pixels that may be compared; None: all.
+
+    Raises:
+        ContractError: too few pixels to align on, or estimate and reference contradict each other: no scale and shift
+            is found, and the scale alone leaves a median error above `SCALED_RESIDUAL`.
+    """
+    try:
+        return align_affine(_inverse(estimate), reference, space="inverse_depth", where=where)
+    except ContractError:
+        alignment = align_scale(estimate, reference, where=where)
+        if alignment.residual > SCALED_RESIDUAL:
+            raise
+        return alignment
+
+
 _WHERE = "depth alignment"
 
 
@@ -167,6 +201,12 @@ def _pairs(estimate: ArrayLike, reference: ArrayLike, where: ArrayLike | None, s
             remedy="Compare more of the picture.",
         )
     return x[usable], y[usable]
+
+
+def _inverse(depth: ArrayLike) -> Float64:
+    """Inverse depth, NaN where there is none."""
+    values = np.asarray(depth, dtype=np.float64)
+    return np.divide(1.0, values, out=np.full_like(values, np.nan), where=values > 0.0)
 
 
 def _repeated_medians(x: Float64, y: Float64) -> tuple[float, float]:

@@ -14,17 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets.errors import ConfigError, ContractError
-from .depth_alignment import DepthAlignment, align_affine, align_scale
+from .depth_alignment import DepthAlignment, align_relative_depth
 
 UInt8 = NDArray[np.uint8]
 Float32 = NDArray[np.float32]
 
 STEPS_AROUND = 8
 """Frame-to-frame steps on each side of a seam that its own step is compared with."""
-
-
-SCALED_RESIDUAL = 0.05
-"""Median relative depth error up to which a depth that was only scaled onto the cache is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,21 +155,9 @@ def reanchor_depth(estimated: Float32, known: Float32, *, trusted: NDArray[np.bo
     Raises:
         ContractError: too few pixels to align on, or estimate and cache contradict each other.
     """
-    compared = trusted & (estimated > 0.0)
-    try:
-        alignment = align_affine(_inverse(estimated), known, space="inverse_depth", where=compared)
-        aligned = np.where(estimated > 0.0, alignment.apply(_inverse(estimated)), 0.0)
-    except ContractError:
-        alignment = align_scale(estimated, known, where=compared)
-        if alignment.residual > SCALED_RESIDUAL:
-            raise
-        aligned = alignment.apply(estimated)
+    alignment = align_relative_depth(estimated, known, where=trusted)
+    aligned = alignment.apply_to_depth(estimated)
     return np.where(trusted & (known > 0.0), known, aligned).astype(np.float32), alignment
-
-
-def _inverse(depth: Float32) -> NDArray[np.float64]:
-    values = depth.astype(np.float64)
-    return np.divide(1.0, values, out=np.zeros_like(values), where=values > 0.0)
 
 
 def _difference(first: UInt8, second: UInt8) -> float:

@@ -14,7 +14,6 @@ from typing import Annotated, Any
 import typer
 
 from ..datasets.errors import ConfigError
-from ..resources.profiles import load_profile
 from ..resources.worker_failures import WorkerFailed
 from ..resources.worker_process import WorkerProcess
 from ..resources.worker_protocol import FileTransport
@@ -22,13 +21,10 @@ from ..resources.worker_settings import VipeSettings, WorkerSettings, worker_fil
 
 workers_app = typer.Typer(no_args_is_help=True, help="Models that run in environments of their own.")
 
-_Config = Annotated[
-    str | None, typer.Option(help="The profile that says where it runs; without it SCENELOOM_CONFIG, else the demo's.")
-]
-_Interpreter = Annotated[str | None, typer.Option(help="Python of the worker's environment, instead of a profile.")]
-_Uv = Annotated[bool, typer.Option("--uv", help="Let uv build the environment, instead of a profile.")]
-_Container = Annotated[str | None, typer.Option(help="Image of the worker's environment, instead of a profile.")]
-_Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N; with one of the three options above.")]
+_Interpreter = Annotated[str | None, typer.Option(help="Python of the worker's environment.")]
+_Uv = Annotated[bool, typer.Option("--uv", help="Let uv build the environment.")]
+_Container = Annotated[str | None, typer.Option(help="Image of the worker's environment.")]
+_Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
 _Name = Annotated[str, typer.Argument(help="The worker's name, as `workers list` shows it.")]
 
 _SETTINGS: Mapping[str, type[WorkerSettings]] = {"vipe": VipeSettings}
@@ -49,14 +45,13 @@ def list_workers() -> None:
 @workers_app.command("check")
 def check(
     name: _Name,
-    config: _Config = None,
     interpreter: _Interpreter = None,
     uv: _Uv = False,
     container: _Container = None,
     device: _Device = "cuda",
 ) -> None:
     """Start the worker without any work, and print what it finds in its environment."""
-    settings = _settings(name, config, interpreter, uv, container, device)
+    settings = _settings(name, interpreter, uv, container, device)
     missing = settings.missing()
     if missing is not None:
         raise ConfigError(missing, where=f"the environment of {name}", remedy="Correct the worker's settings.")
@@ -81,14 +76,13 @@ def check(
 @workers_app.command("command")
 def command(
     name: _Name,
-    config: _Config = None,
     interpreter: _Interpreter = None,
     uv: _Uv = False,
     container: _Container = None,
     device: _Device = "cuda",
 ) -> None:
     """Print the command line that runs the worker, with the variables that differ from this shell's."""
-    settings = _settings(name, config, interpreter, uv, container, device)
+    settings = _settings(name, interpreter, uv, container, device)
     shown = {
         "DAGSTER_PIPES_CONTEXT": "<from the transport>",
         "DAGSTER_PIPES_MESSAGES": "<from the transport>",
@@ -99,24 +93,17 @@ def command(
     print(shlex.join(["env", *(f"{key}={value}" for key, value in own.items()), *launch.command]))
 
 
-def _settings(
-    name: str, config: str | None, interpreter: str | None, uv: bool, container: str | None, device: str
-) -> WorkerSettings:
+def _settings(name: str, interpreter: str | None, uv: bool, container: str | None, device: str) -> WorkerSettings:
     if name not in _SETTINGS:
         known = ", ".join(sorted(_SETTINGS))
         raise ConfigError(f"there is no worker {name!r}", where="sceneloom workers", remedy=f"Known are: {known}.")
-    if interpreter or uv or container:
-        given: dict[str, Any] = {"interpreter": interpreter, "uv": uv, "container": container}
-        chosen = {key: value for key, value in given.items() if value}
-        return _SETTINGS[name].model_validate({"environment": chosen, "device": device})
-    chosen = load_profile(config).engines.depth_and_poses
-    if not isinstance(chosen, _SETTINGS[name]):
+    given: dict[str, Any] = {"interpreter": interpreter, "uv": uv, "container": container}
+    chosen = {key: value for key, value in given.items() if value}
+    if not chosen:
         raise ConfigError(
-            f"the profile does not choose {name}",
-            where="engines.depth_and_poses",
-            remedy="Choose it there, or give --interpreter, --uv or --container.",
+            "no environment is given", where=f"worker {name}", remedy="Give --interpreter, --uv or --container."
         )
-    return chosen
+    return _SETTINGS[name].model_validate({"environment": chosen, "device": device})
 
 
 def script_metadata(source: str) -> dict[str, Any]:

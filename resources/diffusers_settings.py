@@ -105,18 +105,31 @@ class SanaWMVideoSettings(EngineSettings, ModelSettings):
         _require_groups("window_frames", self.window_frames, SANA_WM_STRIDE)
         return self
 
-    def require_frames(self, height: int, width: int) -> None:
-        """Refuse clips of a size that the model cannot take; for the profile's validation.
+    @model_validator(mode="after")
+    def _negative_prompt_counts(self) -> Self:
+        _require_effect(self.negative_prompt, self.guidance)
+        return self
+
+    def require_frames(self, count: int, height: int, width: int) -> None:
+        """Refuse clips of a length or size that the model cannot take; for the profile's validation.
 
         Raises:
-            PydanticCustomError: a side is not a multiple of 32.
+            PydanticCustomError: the count is not 8k + 1, or a side is not a multiple of 32.
         """
+        extra = (count - 1) % SANA_WM_STRIDE
+        if extra:
+            raise refusal(
+                f"SANA-WM makes clips of {SANA_WM_STRIDE}k + 1 frames, and frames.count is {count}",
+                f"Set frames.count to {count - extra} or {count - extra + SANA_WM_STRIDE}.",
+                ("frames", "count"),
+            )
         for name, side in (("height", height), ("width", width)):
             if side % SANA_WM_SIDE_MULTIPLE:
                 below = max(side // SANA_WM_SIDE_MULTIPLE, 1) * SANA_WM_SIDE_MULTIPLE
                 raise refusal(
                     f"SANA-WM takes sides that are multiples of {SANA_WM_SIDE_MULTIPLE}, and frames.{name} is {side}",
                     f"Set frames.{name} to {below} or {below + SANA_WM_SIDE_MULTIPLE}.",
+                    ("frames", name),
                 )
 
 
@@ -160,6 +173,20 @@ class WanVaceVideoSettings(EngineSettings, ModelSettings):
                 ("overlap_frames",),
             )
         return self
+
+    @model_validator(mode="after")
+    def _negative_prompt_counts(self) -> Self:
+        _require_effect(self.negative_prompt, self.guidance)
+        return self
+
+
+def _require_effect(negative_prompt: str, guidance: float) -> None:
+    if negative_prompt and guidance <= 1.0:
+        raise refusal(
+            "a negative prompt that would have no effect",
+            "Set guidance above 1, or remove the setting negative_prompt.",
+            ("negative_prompt",),
+        )
 
 
 def _require_groups(name: str, count: int, stride: int) -> None:

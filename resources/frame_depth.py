@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets.errors import ContractError, EngineError
+from .depth_scaffolds import FARTHEST_DEPTH
 from .engines import (
     Camera,
     ClipGeometry,
@@ -29,7 +30,7 @@ from .engines import (
 
 if TYPE_CHECKING:
     from ..ops.depth_alignment import DepthAlignment
-    from ..ops.scene_cache import SceneCache
+    from ..ops.scene_cache import SceneCache, SourceFrame
 
 Float32 = NDArray[np.float32]
 
@@ -76,10 +77,16 @@ class FrameDepthScene:
     """One scene, ready for the depth of its clips."""
 
     def __init__(self, estimator: ScaffoldEngine, scaffold: Scaffold, view: View, device: str) -> None:
+        from ..ops.scene_cache import SourceFrame
+
         self.estimator = estimator
         self.scaffold = scaffold
         self.device = device
-        self._of_scaffold = self._cache_of(view.picture, scaffold.depth, np.eye(4), scaffold.intrinsics)
+        # Of no depth at all nothing is cut off.
+        self._limit = float(scaffold.depth.max()) or FARTHEST_DEPTH
+        self._of_scaffold = self._cache_of(
+            SourceFrame(view.picture, scaffold.depth, np.eye(4), scaffold.intrinsics, _tells(scaffold.depth))
+        )
 
     def estimate(self, commanded: Sequence[Camera], frames: Frames) -> ClipGeometry:
         """Depth of the frames in the scaffold's unit.
@@ -126,12 +133,14 @@ class FrameDepthScene:
                 alignment = _aligned(found, self._known(camera, keyframe))
             except ContractError as error:
                 if not alignments:
-                    raise self._refusal(f"nothing to compare a frame's depth with: {error.found}") from error
+                    raise self._refusal(
+                        f"a frame's depth cannot be brought onto what is known: {error.found}"
+                    ) from error
                 alignment, carried = alignments[-1], carried + 1
             alignments.append(alignment)
-            depth = alignment.apply(found.depth if alignment.space == "depth" else _inverse(found.depth))
+            depth = alignment.apply_to_depth(found.depth)
             if count % FRAMES_PER_KEYFRAME == 1:
-                keyframe = self._cache_of(frame, depth, camera.c2w, camera.intrinsics)
+                keyframe = self._keyframe(frame, depth, found.depth, camera)
             yield depth
         if count != len(cameras):
             raise self._refusal(f"{'more' if count > len(cameras) else count} frames for {len(cameras)} cameras")
@@ -145,13 +154,23 @@ class FrameDepthScene:
             return known
         return np.where(known > 0, known, keyframe.warp(camera.c2w, camera.intrinsics, *size).depth)
 
-    def _cache_of(
-        self, rgb: NDArray[np.uint8], depth: Float32, c2w: NDArray[np.floating], intrinsics: NDArray[np.floating]
-    ) -> SceneCache:
-        from ..ops.scene_cache import SceneCache, SourceFrame
+    def _keyframe(self, frame: NDArray[np.uint8], depth: Float32, estimated: Float32, camera: Camera) -> SceneCache:
+        """A frame to compare others with: where its estimate gives a depth, and where the scaffold's goes as far.
 
-        cache = SceneCache(device=self.device)
-        cache.add(SourceFrame(np.ascontiguousarray(rgb), depth, c2w, intrinsics))
+        Args:
+            depth: the estimate in the scaffold's unit.
+        """
+        from ..ops.scene_cache import SourceFrame
+
+        # Beyond the scaffold's farthest surface the cache would take everything to lie there.
+        told = _tells(estimated) & (depth < self._limit)
+        return self._cache_of(SourceFrame(np.ascontiguousarray(frame), depth, camera.c2w, camera.intrinsics, told))
+
+    def _cache_of(self, frame: SourceFrame) -> SceneCache:
+        from ..ops.scene_cache import SceneCache
+
+        cache = SceneCache(device=self.device, depth_limit=self._limit)
+        cache.add(frame)
         return cache
 
     def _refusal(self, found: str) -> EngineError:
@@ -168,22 +187,16 @@ def _distance(camera: Camera) -> float:
 
 
 def _aligned(found: Scaffold, known: Float32) -> DepthAlignment:
-    """What brings an estimate onto known depth: a scale for metric depth, scale and shift of inverse depth else; where
-    the picture shows one plain surface, from which no shift can be told, the scale alone."""
-    from ..ops.depth_alignment import align_affine, align_scale
+    """What brings an estimate onto known depth: a scale for metric depth, scale and shift of inverse depth else."""
+    from ..ops.depth_alignment import align_relative_depth, align_scale
 
-    if found.metric:
-        return align_scale(found.depth, known)
-    try:
-        return align_affine(_inverse(found.depth), known, space="inverse_depth", where=found.depth > 0)
-    except ContractError:
-        return align_scale(found.depth, known)
+    align = align_scale if found.metric else align_relative_depth
+    return align(found.depth, known, where=_tells(found.depth))
 
 
-def _inverse(depth: Float32) -> NDArray[np.float64]:
-    """Inverse depth, NaN where there is none."""
-    values = depth.astype(np.float64)
-    return np.divide(1.0, values, out=np.full_like(values, np.nan), where=values > 0)
+def _tells(depth: Float32) -> NDArray[np.bool_]:
+    """Where an estimate gives a depth; at the farthest that it can say, it says no more than "far away"."""
+    return depth < FARTHEST_DEPTH
 
 
 def _summary(alignments: Sequence[DepthAlignment], carried: int) -> dict[str, Any]:

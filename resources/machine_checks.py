@@ -23,8 +23,13 @@ from .worker_settings import WorkerSettings
 
 Verdict = Literal["ok", "note", "missing"]
 
-OPTIONAL_LIBRARIES = {
+NEEDED_LIBRARIES = {
     "accelerate": "offload, quantisation, fast loading, and models that keep layers in float32 (Wan)",
+    "ftfy": "the prompts of Wan",
+}
+"""Libraries that an installation with engines comes with, and what for."""
+
+OPTIONAL_LIBRARIES = {
     "bitsandbytes": "quantisation bitsandbytes_8bit and bitsandbytes_4bit",
     "torchao": "quantisation torchao_int8 and torchao_float8",
     "gsplat": "Gaussians on CUDA",
@@ -53,7 +58,7 @@ class Check:
 
 
 def machine_checks(profile: Profile) -> list[Check]:
-    """Processor, memory, disk of the store, GPUs, video, optional libraries and the hub's token and cache."""
+    """Processor, memory, disk of the store, GPUs, video, libraries and the hub's token and cache."""
     return [_processor(), _memory(), _store(profile), *_gpus(), _video(), *_libraries(), _hub()]
 
 
@@ -158,11 +163,12 @@ def _video() -> Check:
 
 
 def _libraries() -> Iterator[Check]:
-    for name, purpose in OPTIONAL_LIBRARIES.items():
+    for name, purpose in (NEEDED_LIBRARIES | OPTIONAL_LIBRARIES).items():
         if importlib.util.find_spec(name) is not None:
             yield Check(name, importlib.metadata.version(name))
         else:
-            yield Check(name, "not installed", "note", f"pip install {name}, for {purpose}")
+            verdict = "missing" if name in NEEDED_LIBRARIES else "note"
+            yield Check(name, "not installed", verdict, f"pip install {name}, for {purpose}")
 
 
 def _hub() -> Check:

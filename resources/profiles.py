@@ -434,7 +434,7 @@ class Objects(Section):
     minimum_visible_pixels: EveryPositive = 64
     """Pixels of the object in the conditioning view."""
     minimum_visibility: Fraction = 0.1
-    """Visible pixels as a share of those it would have standing alone."""
+    """Visible pixels as a share of those it would have standing alone; for objects whose geometry is known."""
 
 
 class Execution(Section):
@@ -497,7 +497,7 @@ class Profile(Section):
         )
         video = self.engines.video_latents
         if isinstance(video, SanaWMVideoSettings):
-            video.require_frames(self.frames.height, self.frames.width)
+            video.require_frames(self.frames.count, self.frames.height, self.frames.width)
         return self
 
     @model_validator(mode="after")

@@ -115,12 +115,19 @@ class ViPEWorker:
 
     def _attempts(self, clips: Sequence[VipeClipTask], scratch: Path) -> Iterator[VipeOutcome]:
         again: list[VipeClipTask] = []
+        stopped: WorkerFailed | None = None
         for outcome in self._attempt(clips, scratch, 1):
             if outcome.failure is not None and outcome.failure.rule.again == "at_once":
                 again += [clip for clip in clips if clip.id == outcome.clip]
-            else:
-                yield outcome
-        yield from self._attempt(again, scratch, 2)
+                continue
+            if outcome.failure is not None and outcome.failure.rule.stops_batch:
+                stopped = outcome.failure
+            yield outcome
+        if stopped is None:
+            yield from self._attempt(again, scratch, 2)
+        else:
+            for clip in again:
+                yield VipeOutcome(clip.id, 1, failure=stopped)
 
     def _attempt(self, clips: Sequence[VipeClipTask], scratch: Path, number: int) -> Iterator[VipeOutcome]:
         if not clips:

@@ -131,6 +131,8 @@ class WanVaceVideo(PipelineEngine):
             device=device,
             edge_threshold=self.settings.edge_threshold,
             foreground_masking=self.settings.foreground_masking,
+            # Scaffolds in metres go on to 10 km; of no depth at all nothing is cut off.
+            depth_limit=float(base.depth.max()) or 1.0,
         )
         cache.add(base)
         return cache

@@ -31,6 +31,8 @@ EXIT_GRACE = 20.0
 """Seconds that a worker has to end after its last task."""
 TERMINATION_GRACE = 3.0
 """Seconds from SIGTERM to SIGKILL."""
+STOP_TIMEOUT = 60.0
+"""Seconds that the command has which ends what was started elsewhere."""
 _LOG_END = 2000
 
 
@@ -186,8 +188,13 @@ class _Process:
 
     def _terminate(self) -> None:
         if self._stop:
-            with self._log.open("ab") as output:
-                subprocess.run(self._stop, stdout=output, stderr=output, check=False, timeout=60)
+            try:
+                with self._log.open("ab") as output:
+                    subprocess.run(self._stop, stdout=output, stderr=output, check=False, timeout=STOP_TIMEOUT)
+            except (subprocess.TimeoutExpired, OSError) as error:
+                _LOGGER.warning(
+                    "%s did not end what it should (%s); its process is ended all the same", self._stop[0], error
+                )
         self._signal(signal.SIGTERM)
         limit = time.monotonic() + TERMINATION_GRACE
         while not self.has_exited() and time.monotonic() < limit:

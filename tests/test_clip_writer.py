@@ -66,17 +66,34 @@ def test_a_failed_write_stops_those_after_it_and_is_raised() -> None:
     assert written == []
 
 
-def test_a_failed_write_is_raised_by_a_later_submit() -> None:
-    def fail() -> None:
-        raise ValueError("the clip is broken")
+def fail() -> None:
+    raise ValueError("the clip is broken")
 
-    begun = 0
+
+def test_a_failed_write_is_raised_by_a_later_submit() -> None:
+    begun, may_begin = 0, threading.Event()
     with pytest.raises(ValueError, match="the clip is broken"), ClipWriter() as writer:  # noqa: PT012
-        for _ in range(CLIPS_WAITING + 1):
+        for _ in range(CLIPS_WAITING):
             begun += 1
-            writer.submit(fail)
+            writer.submit(lambda: may_begin.wait(20) and fail())
+        may_begin.set()
+        begun += 1
+        writer.submit(fail)
         begun += 100
     assert begun == CLIPS_WAITING + 1
+
+
+def test_a_write_that_has_failed_is_raised_by_the_next_submit() -> None:
+    begun = 0
+    with pytest.raises(ValueError, match="the clip is broken"), ClipWriter() as writer:  # noqa: PT012
+        writer.submit(fail)
+        deadline = time.monotonic() + 10
+        while not writer._waiting[0].done() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        begun += 1
+        writer.submit(fail)
+        begun += 1
+    assert begun == 1
 
 
 def test_a_failed_generation_wins_and_ends_the_writing() -> None:

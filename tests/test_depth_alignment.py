@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sceneloom.datasets.errors import ContractError
-from sceneloom.ops.depth_alignment import MINIMUM_PIXELS, Space, align_affine, align_scale
+from sceneloom.ops.depth_alignment import MINIMUM_PIXELS, Space, align_affine, align_relative_depth, align_scale
 
 SEEDS = st.integers(0, 2**32 - 1)
 SPACES = st.sampled_from(["depth", "inverse_depth"])
@@ -158,6 +158,29 @@ def test_degenerate_cases_are_refused() -> None:
         align_affine(np.full(SHAPE, 2.0) + 1e-9 * depth, depth, space="inverse_depth")
     with pytest.raises(ContractError, match="run against each other"):
         align_affine(depth, depth, space="inverse_depth")
+
+
+def test_a_relative_depth_is_brought_into_the_unit_of_the_reference() -> None:
+    depth = slanted_depth(np.random.default_rng(0))
+    estimate = 1.0 / estimate_of(depth, "inverse_depth", 2.0, -0.1)
+    estimate[3] = 0.0
+    found = align_relative_depth(estimate, depth)
+    assert (found.space, found.scale) == ("inverse_depth", pytest.approx(2.0))
+    aligned = found.apply_to_depth(estimate)
+    assert not aligned[3].any()
+    np.testing.assert_allclose(np.delete(aligned, 3, 0), np.delete(depth, 3, 0), rtol=1e-5)
+
+
+def test_a_plain_surface_is_scaled_alone_and_a_contradiction_is_refused() -> None:
+    wall = np.full(SHAPE, 4.0)
+    found = align_relative_depth(wall / 8.0, wall)
+    assert (found.space, found.scale) == ("depth", 8.0)
+    np.testing.assert_array_equal(found.apply_to_depth(wall / 8.0), wall)
+    depth = slanted_depth(np.random.default_rng(0))
+    with pytest.raises(ContractError, match="run against each other"):
+        align_relative_depth(20.0 - depth, depth)
+    with pytest.raises(ContractError, match="constant"):
+        align_relative_depth(wall, depth)
 
 
 def test_the_record_is_json_of_all_numbers() -> None:

@@ -107,6 +107,17 @@ def test_a_depth_has_a_unit() -> None:
 
 def test_sana_wm_refuses_sizes_before_it_is_loaded() -> None:
     settings = SanaWMVideoSettings(id="owner/model")
-    settings.require_frames(704, 1280)
+    settings.require_frames(121, 704, 1280)
     with pytest.raises(PydanticCustomError, match=r"multiples of 32, and frames\.width is 1264"):
-        settings.require_frames(704, 1264)
+        settings.require_frames(121, 704, 1264)
+    with pytest.raises(PydanticCustomError, match=r"8k \+ 1 frames, and frames\.count is 125") as refused:
+        settings.require_frames(125, 704, 1280)
+    assert (refused.value.context or {})["remedy"] == "Set frames.count to 121 or 129."
+
+
+@pytest.mark.parametrize("section", [SanaWMVideoSettings, WanVaceVideoSettings])
+def test_a_negative_prompt_without_guidance_is_refused(section: type[Any]) -> None:
+    without_effect = {("negative_prompt",): "a negative prompt that would have no effect"}
+    assert refusals(section, negative_prompt="fog", guidance=1.0) == without_effect
+    section.model_validate({"id": "owner/model", "negative_prompt": "fog", "guidance": 1.5})
+    section.model_validate({"id": "owner/model", "guidance": 1.0})

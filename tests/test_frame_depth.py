@@ -10,6 +10,7 @@ import pytest
 
 from sceneloom.datasets.errors import EngineError
 from sceneloom.ops.raycast import RayCaster
+from sceneloom.resources.depth_scaffolds import FARTHEST_DEPTH
 from sceneloom.resources.engines import Camera, EngineContract, Scaffold, View
 from sceneloom.resources.frame_depth import FrameDepth
 
@@ -116,7 +117,7 @@ def test_a_first_frame_without_depth_is_refused() -> None:
     clip = Clip()
     engine = FrameDepth(_EstimatorOfTheTruth(clip.depth, metric=True, blind=(0,)))
     found = engine.open_scene(clip.scaffold, clip.view).estimate(clip.cameras, clip.frames)
-    with pytest.raises(EngineError, match="nothing to compare a frame's depth with"):
+    with pytest.raises(EngineError, match="cannot be brought onto what is known"):
         next(found.depth)
 
 
@@ -128,3 +129,77 @@ def test_frames_that_do_not_fit_the_cameras_are_refused(cameras: int, told: str)
     found = engine.open_scene(clip.scaffold, clip.view).estimate(path, clip.frames)
     with pytest.raises(EngineError, match=told):
         list(found.depth)
+
+
+class _RunsAgainst(_EstimatorOfTheTruth):
+    """Takes near for far."""
+
+    def build_scaffold(self, view: View, *, seed: int) -> Scaffold:
+        found = super().build_scaffold(view, seed=seed)
+        number = int(view.picture[0, 0, 0])
+        return dataclasses.replace(found, depth=(20.0 - self.depths[number]).astype(np.float32))
+
+
+def test_an_estimate_that_runs_against_what_is_known_is_refused() -> None:
+    clip = Clip()
+    engine = FrameDepth(_RunsAgainst(clip.depth, metric=False))
+    found = engine.open_scene(clip.scaffold, clip.view).estimate(clip.cameras, clip.frames)
+    with pytest.raises(EngineError, match=r"cannot be brought onto what is known: .*run against each other"):
+        next(found.depth)
+
+
+@pytest.mark.parametrize("metric", [True, False])
+@pytest.mark.parametrize("unit", [1.0, 300.0])
+def test_the_unit_of_the_scaffold_does_not_matter(unit: float, metric: bool) -> None:
+    # In the larger unit the room goes on beyond the hundred at which a cache cuts depth off by itself.
+    clip = Clip()
+    engine = FrameDepth(_EstimatorOfTheTruth(clip.depth, metric=metric))
+    cameras = []
+    for camera in clip.cameras:
+        c2w = np.array(camera.c2w)
+        c2w[:3, 3] *= unit
+        cameras.append(dataclasses.replace(camera, c2w=c2w))
+    scaffold = dataclasses.replace(clip.scaffold, depth=(unit * clip.view_depth).astype(np.float32))
+    found = engine.open_scene(scaffold, clip.view).estimate(cameras, clip.frames)
+    error = np.abs(np.stack(list(found.depth)) / (unit * clip.depth) - 1)[:, :, WIDTH // 8 :]
+    assert np.median(error, axis=(1, 2)).max() < 0.03
+
+
+def test_a_sky_at_the_farthest_depth_tells_nothing_of_the_unit() -> None:
+    clip = Clip()
+    sky = np.zeros((HEIGHT, WIDTH), bool)
+    sky[: 2 * HEIGHT // 3] = True
+
+    class OfThreeHalves(_EstimatorOfTheTruth):
+        """Wrong by half, but for the sky, which is as far as depth goes."""
+
+        def build_scaffold(self, view: View, *, seed: int) -> Scaffold:
+            number = int(view.picture[0, 0, 0])
+            depth = np.where(sky, FARTHEST_DEPTH, 1.5 * self.depths[number]).astype(np.float32)
+            return Scaffold(depth, view.intrinsics, True, None, {})
+
+    scaffold = dataclasses.replace(clip.scaffold, depth=np.where(sky, np.float32(FARTHEST_DEPTH), clip.view_depth))
+    found = FrameDepth(OfThreeHalves(clip.depth, metric=True)).open_scene(scaffold, clip.view)
+    depth = next(found.estimate(clip.cameras, clip.frames).depth)
+    np.testing.assert_allclose(depth[~sky], clip.depth[0][~sky], rtol=0.02)
+
+
+def test_a_scaffold_without_any_depth_is_refused() -> None:
+    clip = Clip()
+    scaffold = dataclasses.replace(clip.scaffold, depth=np.zeros_like(clip.view_depth))
+    opened = FrameDepth(_EstimatorOfTheTruth(clip.depth, metric=True)).open_scene(scaffold, clip.view)
+    with pytest.raises(EngineError, match="cannot be brought onto what is known"):
+        next(opened.estimate(clip.cameras, clip.frames).depth)
+
+
+def test_what_lies_beyond_the_scaffold_is_not_known_to_lie_at_its_end() -> None:
+    clip = Clip()
+    near = dataclasses.replace(clip.scaffold, depth=np.full_like(clip.view_depth, 2.0))
+    opened = FrameDepth(_EstimatorOfTheTruth(clip.depth, metric=True)).open_scene(near, clip.view)
+    aside = dataclasses.replace(clip.cameras[0], c2w=turned(1.5))
+    depth = np.full((HEIGHT, WIDTH), 1.0, np.float32)
+    depth[:, WIDTH // 2 :] = 9.0
+    keyframe = opened._keyframe(clip.view.picture, depth, depth, aside)
+    known = opened._known(aside, keyframe)
+    assert (known[:, : WIDTH // 2 - 3] > 0).mean() > 0.9
+    np.testing.assert_allclose(known[known > 0], 1.0, rtol=1e-5)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ import yaml
 
 from sceneloom.datasets.latent_spaces import LatentSpace
 from sceneloom.datasets.shards import ShardReader
+from sceneloom.ops import depth_alignment
 from sceneloom.ops.quality import QualityThresholds
 from sceneloom.resources.profiles import load_profile
 
@@ -66,13 +69,16 @@ def made_with_tiny_models(name: str, folder: Path, frames: dict[str, int]) -> Ma
     sources = write_sources(folder, [PROMPT], picture="images" in kinds)
     document["collection"]["sources"] = sources if "prompts.txt" in kinds else sources[1:]
     document["store"]["url"] = "store"
+    document["releases"]["folder"] = "releases"
     document["frames"] |= frames
     document["trajectories"]["names"] = [document["trajectories"]["names"][0], "left_reversed"]
     document["engines"] = made_tiny(document["engines"])
-    # Random weights keep no promise about quality: limits off, so that shards are written.
+    # Random weights keep no promise about quality: limits off, so that shards are written. Nor does what they take for
+    # depth fit the scaffold.
     document["quality"] = dict.fromkeys(QualityThresholds.model_fields)
     (folder / "profile.yaml").write_text(yaml.safe_dump(document))
-    made = make(load_profile(folder / "profile.yaml"))
+    with mock.patch.object(depth_alignment, "SCALED_RESIDUAL", math.inf):
+        made = make(load_profile(folder / "profile.yaml"))
     failures = [f"{event.stage}: {event.failure.message}" for event in made.events if event.failure is not None]
     assert not failures, failures
     return made
@@ -85,6 +91,7 @@ def test_the_shipped_profile_is_valid_and_names_every_model(name: str) -> None:
     ids = {line.split("hf download ")[1].split()[0] for line in text.splitlines() if "hf download" in line}
     assert set(_ids(profile.engines.model_dump())) == ids
     assert profile.execution.device_memory == 76
+    assert Path(profile.releases.folder or "") == CONFIGS.parent / "releases" / profile.collection.name
 
 
 def _ids(value: Any) -> list[str]:

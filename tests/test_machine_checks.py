@@ -16,7 +16,13 @@ from safetensors.numpy import save_file
 
 from sceneloom.datasets.errors import EngineError
 from sceneloom.resources import machine_checks
-from sceneloom.resources.machine_checks import OPTIONAL_LIBRARIES, Check, engine_checks, require_engines
+from sceneloom.resources.machine_checks import (
+    NEEDED_LIBRARIES,
+    OPTIONAL_LIBRARIES,
+    Check,
+    engine_checks,
+    require_engines,
+)
 from sceneloom.resources.profiles import Profile, load_profile
 from sceneloom.resources.worker_settings import VipeSettings, WorkerEnvironment
 
@@ -84,7 +90,7 @@ def test_this_machine_has_what_the_embedded_tier_needs(tmp_path: Path) -> None:
     assert [check for check in checks if check.verdict == "missing"] == []
     subjects = {check.subject for check in checks}
     assert {"processor", "memory", "store", "video", "model hub"} <= subjects
-    assert set(OPTIONAL_LIBRARIES) <= subjects
+    assert {*NEEDED_LIBRARIES, *OPTIONAL_LIBRARIES} <= subjects
 
 
 def test_the_store_s_disk_is_the_one_it_will_lie_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,6 +144,9 @@ def test_an_optional_library_that_is_not_installed_is_a_note_with_its_purpose(
     monkeypatch.setattr(machine_checks.importlib.util, "find_spec", lambda name: None)
     assert machine_check(profile_with(tmp_path), "gsplat") == Check(
         "gsplat", "not installed", "note", "pip install gsplat, for Gaussians on CUDA"
+    )
+    assert machine_check(profile_with(tmp_path), "ftfy") == Check(
+        "ftfy", "not installed", "missing", "pip install ftfy, for the prompts of Wan"
     )
 
 

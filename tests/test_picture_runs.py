@@ -115,13 +115,21 @@ def test_equal_frames_give_equal_bytes() -> None:
 
 
 def test_frames_pass_through_one_by_one() -> None:
-    encoder = PictureRunEncoder(frames_in_a_run=4)
+    encoder = PictureRunEncoder()
     passed = []
-    for index, frame in enumerate(encoder.passing(iter(FRAMES[:10]))):
+    for index, frame in enumerate(encoder.passing(iter(FRAMES))):
         passed.append(frame)
-        assert len(encoder.runs) == (index + 1) // 4
-    np.testing.assert_array_equal(passed, FRAMES[:10])
-    assert [len(run.packets) for run in encoder.runs] == [4, 4, 2]
+        assert len(encoder.runs) == (index + 1) // FRAMES_IN_A_RUN
+    np.testing.assert_array_equal(passed, FRAMES)
+    assert [run.stream for run in encoder.runs] == [run.stream for run in RUNS]
+
+
+def test_frames_of_one_colour_come_back_and_what_follows_keeps_its_psnr() -> None:
+    black = np.zeros((FRAMES_IN_A_RUN, HEIGHT, WIDTH, 3), np.uint8)
+    first, second = encode_clip(np.concatenate([black, FRAMES[:4]]))
+    np.testing.assert_array_equal(decode_frames(first.stream, first.packets, range(FRAMES_IN_A_RUN)), black)
+    assert first.psnr == np.inf
+    assert MINIMUM_PSNR <= second.psnr < np.inf
 
 
 @pytest.mark.parametrize("size", [(16, 16), (18, 34), (31, 47)])
@@ -138,8 +146,16 @@ def test_files_of_runs(tmp_path: Path) -> None:
     assert [(run.stream, run.psnr) for run in loaded] == [(run.stream, run.psnr) for run in RUNS]
     for found, run in zip(loaded, RUNS, strict=True):
         np.testing.assert_array_equal(found.packets, run.packets)
-    (tmp_path / "clip.npz").write_bytes((tmp_path / "clip.npz").read_bytes()[:300])
-    with pytest.raises(CorruptFileError, match="cannot be read"):
+    content = (tmp_path / "clip.npz").read_bytes()
+    for damaged in (content[:300], b""):
+        (tmp_path / "clip.npz").write_bytes(damaged)
+        with pytest.raises(CorruptFileError, match="cannot be read"):
+            load_runs(tmp_path / "clip.npz")
+    save_runs(tmp_path / "clip.npz", [PictureRun(RUNS[0].stream, RUNS[0].packets, 42.0)])
+    with np.load(tmp_path / "clip.npz") as archive:
+        arrays = {**archive, "run_bytes": archive["run_bytes"] - 1}
+    np.savez(tmp_path / "clip.npz", **arrays)
+    with pytest.raises(CorruptFileError, match="not those"):
         load_runs(tmp_path / "clip.npz")
 
 

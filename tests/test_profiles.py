@@ -343,3 +343,22 @@ def test_the_number_of_frames_follows_the_codecs(tmp_path: Path) -> None:
     assert (error.where.rpartition(":")[2], error.found) == (" frames.count", "20 frames, not 4k + 1")
     both = text.replace("engines: {", "engines: {extra_latent_codecs: {cosmos: {path: other}}, ")
     assert "21 frames, not 8k + 1" in refusal(tmp_path, both).found
+
+
+@pytest.mark.parametrize(("count", "fits"), [(17, True), (21, False)])
+def test_the_number_of_frames_follows_sana_wm_too(count: int, fits: bool, tmp_path: Path) -> None:
+    text = BASE.replace("count: 17", f"count: {count}").replace("height: 176", "height: 192") + (
+        "engines:\n"
+        "  video_latents: {engine: sana_wm, path: weights}\n"
+        "  latent_codec: {path: weights, architecture: wan}\n"
+        "  depth_and_poses: {engine: depth_pro, path: weights}\n"
+    )
+    if fits:
+        assert load_profile(write(tmp_path, text)).frames.count == count
+    else:
+        error = refusal(tmp_path, text)
+        assert error.where.endswith(":6: frames.count")
+        assert (error.found, error.remedy) == (
+            "SANA-WM makes clips of 8k + 1 frames, and frames.count is 21",
+            "Set frames.count to 17 or 25.",
+        )

@@ -18,6 +18,8 @@ from sceneloom.ops.object_poses import SceneGenPose, camera_from_scenegen, mask_
 from sceneloom.resources.engines import Engines, View
 from sceneloom.resources.failures import Reason, StageFailed
 from sceneloom.resources.object_masks import MaskedObject, ObjectMasks
+from sceneloom.resources.profiles import GroundTruthObjects, Objects
+from sceneloom.resources.transformers_settings import Sam2ObjectsSettings
 
 from .tiny import HEIGHT, WIDTH, MadeCollection, copied_collection, made_collection, run_scene
 
@@ -218,3 +220,20 @@ def test_objects_that_an_engine_finds_are_estimated_and_kept_apart(
             centre = np.array(row["camera_from_object"])[:3, 3]
             known = np.array(truth[row["instance_id"]]["camera_from_object"])[:3, 3]
             assert np.linalg.norm(centre - known) < max(truth[row["instance_id"]]["size"])
+
+
+def test_only_settings_that_decide_what_is_found_enter_the_key() -> None:
+    made = made_collection()
+    limits = {"minimum_visible_pixels": 64, "minimum_visibility": 0.1}
+    keys: dict[str, list[dict[str, Any]]] = {"ground_truth": [], "sam2": []}
+    for changed in ({}, {"minimum_visibility": 0.5}, {"minimum_visible_pixels": 9}):
+        objects = Objects.model_validate(limits | changed)
+        for name, chosen in (("ground_truth", GroundTruthObjects()), ("sam2", Sam2ObjectsSettings(id="owner/model"))):
+            engines = made.profile.engines.model_copy(update={"scene_objects": chosen})
+            profile = made.profile.model_copy(update={"engines": engines, "objects": objects})
+            keys[name].append(scene_objects.settings(profile, made.scene()))
+    of_geometry, of_masks = keys["ground_truth"], keys["sam2"]
+    assert of_geometry[0] == limits
+    assert of_geometry[1] != of_geometry[0]
+    assert of_masks[1] == of_masks[0] != of_masks[2]
+    assert set(of_masks[0]) == {"minimum_visible_pixels", "engine"}

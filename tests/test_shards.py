@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sceneloom.datasets.depth_codec import BOUNDED_RELATIVE_ERROR
+from sceneloom.datasets.depth_codec import BOUNDED_RELATIVE_ERROR, PREDICTIONS
 from sceneloom.datasets.errors import ContractError, CorruptFileError, InputError, StoreError
 from sceneloom.datasets.picture_runs import MINIMUM_PSNR, decode_frames, encode_clip
 from sceneloom.datasets.shards import ClipArrays, ShardReader, sha256_of_array, write_shard
@@ -32,10 +32,17 @@ LATENT_SPACE = {"id": "test-vae", "channels": 4, "temporal_stride": 4}
 NAMES = [("lamp-1", "left"), ("lamp-1", "right"), ("desk-2", "left")]
 
 
+def noisy_wall(rng: np.random.Generator) -> NDArray[np.float32]:
+    """A plane with an estimator's fine noise: what the smooth prediction is for."""
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    wall = (4 + 0.002 * rows + 0.001 * columns) * (1 + 5e-4 * rng.normal(size=(FRAMES, HEIGHT, WIDTH)))
+    return wall.astype(np.float32)
+
+
 def make_clip(seed: int, scene_id: str, trajectory: str) -> ClipArrays:
     rng = np.random.default_rng(seed)
     frames = rng.integers(0, 256, (FRAMES, HEIGHT, WIDTH, 3), dtype=np.uint8)
-    depth = rng.uniform(0.3, 60, (FRAMES, HEIGHT, WIDTH)).astype(np.float32)
+    depth = noisy_wall(rng) if seed == 2 else rng.uniform(0.3, 60, (FRAMES, HEIGHT, WIDTH)).astype(np.float32)
     depth[rng.random(depth.shape) < 0.1] = 0
     c2w = np.tile(np.eye(4, dtype=np.float32), (FRAMES, 1, 1))
     c2w[:, :3, 3] = rng.normal(size=(FRAMES, 3))
@@ -113,6 +120,7 @@ def test_any_selection_of_depth_frames(shard: Path, frames: list[int]) -> None:
 def test_any_selection_of_rgb_frames(shard: Path, clips: list[ClipArrays], frames: list[int]) -> None:
     found = ShardReader(shard).rgb(*NAMES[1], frames)
     np.testing.assert_array_equal(found, frames_of(clips[1])[frames])
+    np.testing.assert_array_equal(ShardReader(shard).rgb(*NAMES[1], frames, threads=3), found)
 
 
 def test_the_exact_tier_keeps_float16_depth(clips: list[ClipArrays], tmp_path: Path) -> None:
@@ -137,8 +145,12 @@ def test_the_error_of_every_frame_is_stored(shard: Path, clips: list[ClipArrays]
         np.testing.assert_allclose(errors[index], error.max(axis=(1, 2)), rtol=1e-3)
 
 
-def test_depth_by_hand_with_plain_zarr(shard: Path) -> None:
-    path, clip, frame, run = str(shard), 1, 3, 1
+@pytest.mark.parametrize("clip", [1, 2])
+def test_depth_by_hand_with_plain_zarr(shard: Path, clip: int) -> None:
+    stored: Any = zarr.open_group(shard, mode="r")["depth_prediction"]
+    assert sorted(set(stored[:])) == [0, 1], "both predictions are used"
+    assert stored[2] == PREDICTIONS.index("smooth")
+    path, frame, run = str(shard), 3, 1
     names: dict[str, Any] = {"zarr": zarr, "np": np, "path": path, "clip": clip, "frame": frame, "run": run}
     page = (Path(__file__).parent.parent / "docs" / "shards.md").read_text()
     snippets = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
@@ -357,6 +369,12 @@ def bad_depth(value: float) -> Callable[[ClipArrays], ClipArrays]:
     return change
 
 
+def with_middle_row(depth: NDArray[np.floating], value: float) -> NDArray[np.floating]:
+    changed = depth.copy()
+    changed[FRAMES // 2, 0] = value
+    return changed
+
+
 def scaled_pose(clip: ClipArrays) -> ClipArrays:
     return replace(clip, c2w=clip.c2w * np.float32(1.1))
 
@@ -366,6 +384,7 @@ def scaled_pose(clip: ClipArrays) -> ClipArrays:
     [
         (bad_depth(float("nan")), "frame 2: depth holds NaN"),
         (bad_depth(-1.0), "negative"),
+        (lambda clip: replace(clip, depth=with_middle_row(clip.depth, np.inf)), "frame 9: depth holds NaN"),
         (bad_depth(101.0), "valid depth runs from .* to 101"),
         (bad_depth(0.05), "valid depth runs from 0.05"),
         (lambda clip: replace(clip, depth=clip.depth[:, :-1]), "H = 31"),

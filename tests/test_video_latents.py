@@ -22,6 +22,7 @@ from sceneloom.assets.stage import Made, StageContext
 from sceneloom.datasets.latent_spaces import LatentSpace
 from sceneloom.datasets.video import probe, read_video
 from sceneloom.ops.quality import LUMA
+from sceneloom.resources.diffusers_settings import WanVaceVideoSettings
 from sceneloom.resources.engines import (
     Camera,
     EngineContract,
@@ -33,6 +34,7 @@ from sceneloom.resources.engines import (
 )
 from sceneloom.resources.latent_codec import LatentCodec
 from sceneloom.resources.profiles import LatentCodecSettings
+from sceneloom.resources.transformers_settings import DepthAnythingScaffoldSettings
 
 from .tiny import FRAMES, HEIGHT, TRAJECTORIES, WIDTH, MadeCollection, made_collection
 from .tiny_autoencoders import save_cosmos, save_wan
@@ -284,14 +286,45 @@ def test_drift_is_recorded_by_clip_and_the_worst_as_a_metric(tmp_path: Path) -> 
     assert result.metrics["latent_drift"] == max(drifts) > 0
 
 
-def test_further_codecs_and_their_precision_enter_the_key_and_the_default_does_not(tmp_path: Path) -> None:
+@pytest.mark.parametrize("generated", [True, False])
+def test_every_codec_has_its_own_say_on_whether_drift_is_measured(generated: bool, tmp_path: Path) -> None:
+    save_wan(tmp_path / "wan")
+    (tmp_path / "out").mkdir()
+    generator: Any = _Generator() if generated else made_collection().runtime.engines.video()
+    extra = LatentCodecSettings(path=str(tmp_path / "wan"), architecture="wan", measure_drift=True)
+    result = generate(tmp_path / "out", generator, extra_latent_codecs={"wan": extra})
+    drifts = [result.metadata["clips"][trajectory]["latent_drift_wan"] for trajectory in TRAJECTORIES]
+    assert result.metrics["latent_drift_wan"] == max(drifts) > 0
+    assert "latent_drift" not in result.metrics
+
+
+def test_the_depth_engine_enters_the_key_of_the_generator_that_asks_it() -> None:
+    made = made_collection()
+    assert "depth" not in video_latents.settings(made.profile, made.scene())
+    keys = []
+    for relief in (5.0, 9.0):
+        chosen = {
+            "video_latents": WanVaceVideoSettings(id="owner/video"),
+            "depth_and_poses": DepthAnythingScaffoldSettings(id="owner/depth", relief=relief),
+        }
+        profile = made.profile.model_copy(update={"engines": made.profile.engines.model_copy(update=chosen)})
+        keys.append(video_latents.settings(profile, made.scene()))
+    assert keys[0]["depth"]["engine"] == "depth_anything"
+    assert [key.pop("depth")["relief"] for key in keys] == [5.0, 9.0]
+    assert keys[0] == keys[1]
+
+
+def test_codecs_with_what_changes_their_numbers_enter_the_key(tmp_path: Path) -> None:
     save_wan(tmp_path)
     made = made_collection()
-    before = video_latents.settings(made.profile, made.scene())
-    assert "codecs" not in before
+    plain = {"precision": "float32", "tiling": False, "measure_drift": False}
+    assert video_latents.settings(made.profile, made.scene())["codecs"] == {"": plain}
     extra = LatentCodecSettings(path=str(tmp_path), architecture="wan", precision="bfloat16")
     engines = made.profile.engines.model_copy(update={"extra_latent_codecs": {"wan": extra}})
     profile = made.profile.model_copy(update={"engines": engines})
-    assert video_latents.settings(profile, made.scene())["codecs"] == {"": {}, "wan": {"precision": "bfloat16"}}
+    assert video_latents.settings(profile, made.scene())["codecs"] == {
+        "": plain,
+        "wan": {**plain, "precision": "bfloat16"},
+    }
     identity = video_latents.engine(Engines(profile), made.scene())
     assert set(identity.weights) == {"latent_space", "latent_space.wan"}

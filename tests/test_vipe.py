@@ -149,6 +149,17 @@ def test_a_fault_that_every_clip_would_share_ends_the_batch(
     assert [found[name].attempts for name in "abcd"] == [1, attempts, 0, 0]
 
 
+def test_clips_put_by_for_a_second_attempt_end_with_a_batch_that_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = {"a": f"flaky:{tmp_path / 'tried'}", "b": "init"}
+    monkeypatch.setenv("VIPE_STAND_IN_FAULTS", json.dumps(faults))
+    found = estimate(tmp_path, batch(tmp_path, "a", "b", "c"))
+    # Tried again, the first would come out well; but what every clip would share ended the batch.
+    assert {failure_of(found[name]).failure for name in "abc"} == {FailureClass.MODEL_MISSING}
+    assert [found[name].attempts for name in "abc"] == [1, 1, 0]
+
+
 def test_faults_that_break_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     faults = {
         "a": "noise",

@@ -178,6 +178,27 @@ def test_frames_and_mask_change_what_is_made(folder: Path) -> None:
     np.testing.assert_array_equal(made[0], made[3])
 
 
+@pytest.mark.parametrize("unit", [1.0, 1000.0])
+def test_the_cache_shows_far_surfaces_where_they_are(folder: Path, unit: float) -> None:
+    far = Scaffold((unit * depth_map()).astype(np.float32), LENS, True, None, {})
+    opened = engine(folder).open_scene(far, view(), "a red room")
+    pose = np.eye(4)
+    pose[0, 3] = 0.2
+    own = scene(engine(folder)).cache.warp(pose, LENS, HEIGHT, WIDTH)
+    pose[0, 3] *= unit
+    warped = opened.cache.warp(pose, LENS, HEIGHT, WIDTH)
+    both = warped.valid & own.valid
+    assert both.sum() > 0.98 * own.valid.sum()
+    np.testing.assert_allclose(warped.depth[both], unit * own.depth[both], rtol=0.01)
+    assert warped.depth.max() > 1.3 * FAR * unit
+
+
+def test_a_scaffold_without_any_depth_leaves_all_to_the_model(folder: Path) -> None:
+    empty = Scaffold(np.zeros_like(depth_map()), LENS, True, None, {})
+    opened = engine(folder).open_scene(empty, view(), "a red room")
+    assert not opened.cache.warp(cameras("left")[-1].c2w, LENS, HEIGHT, WIDTH).valid.any()
+
+
 def test_six_trajectories_share_the_prompt_and_the_cache(folder: Path) -> None:
     opened = scene(engine(folder))
     with opened.engine.pipeline() as pipeline:

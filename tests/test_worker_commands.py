@@ -74,12 +74,6 @@ def test_what_cannot_be_checked_is_refused(tmp_path: Path) -> None:
         run("check", "vipe", "--interpreter", str(tmp_path / "python"))
 
 
-def test_a_profile_that_does_not_choose_the_worker(tmp_path: Path) -> None:
-    (tmp_path / "prompts.txt").write_text("a room\n")
-    profile = tmp_path / "profile.yaml"
-    profile.write_text(
-        "format: sceneloom.profile/1\ncollection: {name: c, sources: [prompts.txt]}\nstore: {url: store}\n"
-        "frames: {count: 17, height: 176, width: 320}\ntrajectories: {names: [left]}\n"
-    )
-    with pytest.raises(ConfigError, match="does not choose vipe"):
-        run("check", "vipe", "--config", str(profile))
+def test_a_worker_without_an_environment_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no environment is given"):
+        run("check", "vipe")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -214,6 +215,26 @@ def test_leaving_the_results_early_ends_the_worker(workers: Path, tmp_path: Path
     assert lives(worker)
     results.close()
     assert not lives(worker)
+
+
+@pytest.mark.parametrize("stop", [("no-such-program",), ("sleep", "600")])
+def test_a_worker_ends_where_the_command_that_stops_it_fails(
+    stop: tuple[str, ...],
+    workers: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("sceneloom.resources.worker_process.STOP_TIMEOUT", 0.3)
+    launch = Settings.launch
+    monkeypatch.setattr(
+        Settings, "launch", lambda *given, **named: dataclasses.replace(launch(*given, **named), stop=stop)
+    )
+    mark = tmp_path / "worker"
+    hang = f"Path({str(mark)!r}).write_text(str(os.getpid())); time.sleep(600)"
+    assert classes(run(tmp_path, {"a": hang}, clip_timeout=1.0)) == {"a": FailureClass.TIMEOUT}
+    assert not lives(int(mark.read_text()))
+    assert f"{stop[0]} did not end what it should" in caplog.text
 
 
 def test_what_a_worker_left_behind_ends_with_it(workers: Path, tmp_path: Path) -> None:

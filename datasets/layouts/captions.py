@@ -33,7 +33,15 @@ def read_captions(path: Path) -> dict[str, str]:
         raise InputError(
             f"the captions cannot be read ({error})", where=where, remedy="Give a CSV file in UTF-8."
         ) from error
-    rows = csv.DictReader(io.StringIO(text, newline=""))
+    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        return _captions(rows, where)
+    except csv.Error as error:
+        place = f"{where}, line {rows.line_num}"
+        raise InputError(f"the line is no CSV ({error})", where=place, remedy="Close every quote.") from error
+
+
+def _captions(rows: csv.DictReader[str], where: str) -> dict[str, str]:
     missing = [name for name in _COLUMNS if name not in (rows.fieldnames or ())]
     if missing:
         raise InputError(
@@ -43,7 +51,13 @@ def read_captions(path: Path) -> dict[str, str]:
         )
     captions: dict[str, str] = {}
     for row in rows:
-        scene, caption = (" ".join((row[name] or "").split()) for name in _COLUMNS)
+        if None in row:
+            raise InputError(
+                "more cells than columns",
+                where=f"{where}, line {rows.line_num}",
+                remedy="Put captions that hold commas into double quotes.",
+            )
+        scene, caption = (_one_line(row[name] or "") for name in _COLUMNS)
         if not scene or not caption or scene in captions:
             raise InputError(
                 f"{scene or 'a scene without id'} has {'two captions' if scene in captions else 'no caption'}",
@@ -85,7 +99,7 @@ def captions_of(scenes: Sequence[ReleaseScene], request: ReleaseRequest, layout:
         InputError: scenes have neither.
     """
     captions = {
-        scene.scene_id: " ".join((scene.prompt or request.options.get(CAPTION, "")).split())
+        scene.scene_id: _one_line(scene.prompt or "") or _one_line(request.options.get(CAPTION, ""))
         for scene in scenes
         if scene.clips
     }
@@ -98,3 +112,7 @@ def captions_of(scenes: Sequence[ReleaseScene], request: ReleaseRequest, layout:
             remedy="Give --caption-file, a CSV with the columns scene_id and caption, or caption=TEXT for all of them.",
         )
     return captions
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

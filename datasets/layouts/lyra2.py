@@ -52,7 +52,7 @@ _STAND_IN = {
 }
 _SIZE = (480, 832)
 _BATCH = 16
-"""Captions encoded at a time: enough for a large encoder to be busy, and few embeddings in memory."""
+"""Captions encoded at a time, so that few embeddings are in memory."""
 
 
 def write(directory: ReleaseDirectory, scenes: Sequence[ReleaseScene], request: ReleaseRequest) -> LayoutSummary:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import fsspec
 import numpy as np
 
-from ..errors import CorruptFileError
+from ..errors import CorruptFileError, StoreError
 from ..shards import ShardReader
+from ..tensors import FLOAT16_LARGEST
 from .release import Float16, Float32, UInt8
 
 _OPEN_SHARDS = 8
@@ -50,13 +51,17 @@ class ShardClip:
                 content: bytes = file.read()  # type: ignore[union-attr]
         except FileNotFoundError as error:
             raise CorruptFileError("the clip's video is gone", where=self.video, remedy=remake) from error
+        except OSError as error:
+            raise StoreError(f"cannot be read ({error})", where=self.video, remedy="Check the store.") from error
         if hashlib.sha256(content).hexdigest() != self.video_sha256:
             raise CorruptFileError("the clip's video is not what was published", where=self.video, remedy=remake)
         return content
 
     def depth(self, frames: Sequence[int] | None = None) -> Float16:
         """(T, H, W) z-depth rounded to float16, 0 = invalid."""
-        return _open(self.shard).depth(self.scene_id, self.trajectory, frames).astype(np.float16)
+        depth = _open(self.shard).depth(self.scene_id, self.trajectory, frames)
+        # Depth at the end of the range may be stored a little beyond it, where float16 knows only infinity.
+        return np.minimum(depth, FLOAT16_LARGEST, out=depth).astype(np.float16)
 
     def latents(self) -> Float16:
         """(C, t, h, w) float16, normalised."""
