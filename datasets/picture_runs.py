@@ -236,7 +236,7 @@ def _encoded(planes: UInt8, quality: float) -> tuple[bytes, NDArray[np.int32]]:
     encoder.color_primaries = encoder.color_trc = 1
     # Without the macroblock tree equal frames give equal bytes (see `video`).
     fixed = "keyint=infinite:scenecut=0:bframes=16:b-adapt=0:b-pyramid=none:mbtree=0:no-deblock=1:cabac=0:force-cfr=1"
-    encoder.options = {"preset": "medium", "tune": "psnr", "crf": f"{quality:g}", "threads": "1", "x264-params": fixed}
+    encoder.options = {"preset": "slower", "tune": "psnr", "crf": f"{quality:g}", "threads": "1", "x264-params": fixed}
     packets = []
     for index in range(count):
         picture = av.VideoFrame(width, height, "yuv444p")
