@@ -32,8 +32,8 @@ def test_a_canvas_around_a_picture_is_the_smallest_that_holds_the_expansion(
         assert side % multiple == 0
         assert wanted - 1e-6 <= side < wanted + multiple
         # Each border is the expansion asked for, and at most the rounding more; halves of pixels may go either way.
-        assert picture * before - 0.5 - 1e-6 <= offset <= picture * before + multiple
-        assert picture * after - 0.5 - 1e-6 <= side - picture - offset <= picture * after + multiple
+        assert picture * before - 0.5 - 1e-6 <= offset <= picture * before + multiple + 0.5
+        assert picture * after - 0.5 - 1e-6 <= side - picture - offset <= picture * after + multiple + 0.5
         if before == 0.0 and after > 0.0:
             assert offset == 0
         if after == 0.0 and before > 0.0:
