@@ -26,13 +26,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ..camera_conventions import check_c2w, check_intrinsics
 from ..errors import InputError, SceneloomError
 from ..files import sha256_of_file
 from ..licences import LicenceVerdict, read_licence
-from ..parquet import write_parquet
+from ..parquet import parquet_table, write_parquet
 from ..vipe_files import encode_depth_archive
 from .croissant import Described, FileSet, TableFile, croissant_metadata, described_columns
 from .frame_files import Findings, clips_of, json_bytes
@@ -394,7 +393,7 @@ def examine(root: Path, scene_of: Mapping[str, str]) -> list[Finding]:
 
 def _examine_table(findings: Findings, path: Path, name: str) -> pa.Table | None:
     try:
-        table = pq.ParquetFile(path).read()
+        table = parquet_table(path.read_bytes())
     except (pa.ArrowException, OSError) as error:
         message = f"it is not a whole Parquet table ({error}); load_dataset would stop here"
         findings.add(name, FindingKind.TRUNCATED, message)
