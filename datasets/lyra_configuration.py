@@ -184,9 +184,11 @@ def _draw_views(
     configuration: LyraConfiguration, buckets: Sequence[Sequence[str]], rng: np.random.Generator
 ) -> tuple[str, ...]:
     views = [view for bucket in buckets for view in bucket]
+    count = _view_count(configuration, len(views), rng)
     if configuration.view_sampling == "random":
-        return _some(views, _view_count(configuration, len(views), rng), rng)
-    chosen = rng.permutation(len(buckets))[: _view_count(configuration, len(buckets), rng)]
+        return _some(views, count, rng)
+    # Only the number of views bounds Lyra's draw: with fewer buckets than that it takes some of them again.
+    chosen = rng.permutation(np.arange(max(count, len(buckets))) % len(buckets))[:count]
     return tuple(buckets[int(place)][int(rng.integers(len(buckets[int(place)])))] for place in chosen)
 
 

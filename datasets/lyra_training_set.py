@@ -13,8 +13,8 @@ pixels, in float32 where nothing else is said:
     intrinsics_input        (V·F, 4)
     time_embeddings         (F, 3)               t, cos t, sin t of the first view's frames, t from 0 to 1
     time_embeddings_target  (1, 3)               the same of the last target
-    target_index            int64                frame numbers of the targets; behind those of all input views but the
-                                                 first, as Lyra has them
+    target_index            int64                frame numbers of the targets; in static samples behind those of all
+                                                 input views but the first, as Lyra has them
     num_input_multi_views   int                  V
     flip_flag               bool                 False for each picture read: N, or F + N in stages without latents
     file_name               str                  the scene's id
@@ -144,7 +144,7 @@ class LyraTrainingSet(Dataset[dict[str, Any]]):
         return {
             **pictures,
             **self._cameras(index, draw, fitting),
-            **_times(draw),
+            **_times(draw, self._configuration.dynamic),
             "num_input_multi_views": len(draw.input_views),
             "file_name": self.scene(index),
         }
@@ -301,11 +301,15 @@ def _codes(table: pa.Table, column: str) -> tuple[list[str], NDArray[np.int64]]:
     return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)
 
 
-def _times(draw: LyraDraw) -> dict[str, torch.Tensor]:
-    """Time embeddings: t from 0 to 1 over all frames of the sample, with its cosine and sine."""
+def _times(draw: LyraDraw, dynamic: bool) -> dict[str, torch.Tensor]:
+    """Time embeddings: t from 0 to 1 over all frames of the sample, with its cosine and sine.
+
+    Lyra lists the input frames of a static sample view after view, those of a dynamic one, alike in all views, once.
+    """
     import torch
 
-    frames = torch.from_numpy(np.concatenate([draw.input_frames.ravel(), draw.target_frames]))
+    inputs = draw.input_frames[:1] if dynamic else draw.input_frames
+    frames = torch.from_numpy(np.concatenate([inputs.ravel(), draw.target_frames]))
     times = frames.float()
     times = (times - times.min()) / (times.max() - times.min())
     embedded = torch.stack([times, times.cos(), times.sin()], dim=1)

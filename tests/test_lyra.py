@@ -222,7 +222,8 @@ def test_the_registry_entry_is_python_with_the_destination(static: Published) ->
 
 def test_latents_that_lyras_latent_stages_cannot_take_are_registered_as_none(static: Published) -> None:
     text = (static.root / "registry_entry.py").read_text()
-    assert "# has_latents is False: Lyra's latent stages take 121 frames of 704x1280 only, there are 9 of 32x64" in text
+    reason = "# has_latents is False: Lyra's latent stages take 121 frames of one size only, there are 9 of 32x64"
+    assert reason in text
     assert "'has_latents': False" in text
     assert "'is_generated_cosmos_latent': False" in text
     assert any(note.startswith("has_latents is False") for note in static.summary.notes)
@@ -230,14 +231,25 @@ def test_latents_that_lyras_latent_stages_cannot_take_are_registered_as_none(sta
     assert (static.root / "dataset/0/latent/scene-a.pkl").is_file()
 
 
-def test_clips_of_lyras_size_are_registered_with_their_latents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lyra, "_SIZE", (FRAMES, HEIGHT, WIDTH))
+@pytest.mark.parametrize("size", [(FRAMES, HEIGHT, WIDTH), (FRAMES, 704, 1280)])
+def test_clips_of_lyras_length_are_registered_with_their_latents(
+    size: tuple[int, int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lyra's Provider takes latents of 121 frames and of any height and width, where img_size says it."""
+    monkeypatch.setattr(lyra, "_SIZE", size)
     published = _publish(tmp_path / "release", [make_scene("scene-a")])
     text = (published.root / "registry_entry.py").read_text()
     assert "'has_latents': True" in text
     assert "'is_generated_cosmos_latent': True" in text
     assert "is False" not in text
     assert any(note.startswith("vae_path=") for note in published.summary.notes)
+    told = [note for note in published.summary.notes if f"set img_size of every stage to [{HEIGHT}, {WIDTH}]" in note]
+    assert len(told) == (size != (FRAMES, HEIGHT, WIDTH))
+
+
+def test_what_is_told_of_a_dynamic_set_without_latents_is_of_its_own_stages(dynamic: Published) -> None:
+    assert sum("stages 8 and 9" in note for note in dynamic.summary.notes) == 2
+    assert not any("stages 1 to 4" in note for note in dynamic.summary.notes)
 
 
 def test_the_same_scenes_give_the_same_bytes(static: Published, tmp_path: Path) -> None:

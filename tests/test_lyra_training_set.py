@@ -179,12 +179,15 @@ def test_views_and_their_number_are_drawn_evenly() -> None:
     assert all(70 < count < 130 for count in Counter(draw.input_views[0] for draw in draws).values())
 
 
-def test_buckets_give_one_view_each() -> None:
+def test_buckets_give_one_view_each_until_all_were_taken() -> None:
     buckets = [("left", "right"), ("up",)]
-    for index in range(20):
-        views = draw_static(LYRA_STAGES[6], 121, buckets, generator(0, 0, index)).input_views
-        assert len(views) <= 2
-        assert set(views) != {"left", "right"}
+    draws = [draw_static(LYRA_STAGES[6], 121, buckets, generator(0, 0, index)).input_views for index in range(60)]
+    assert {len(views) for views in draws} == {1, 2, 3}
+    for views in draws:
+        taken = Counter("up" if view == "up" else "sides" for view in views)
+        assert max(taken.values()) - (min(taken.values()) if len(taken) == 2 else 0) <= 1
+        assert len(views) < 3 or len(taken) == 2
+    assert any(len(set(views)) < len(views) for views in draws)
 
 
 def test_a_dynamic_draw_supervises_all_views_at_one_input_time() -> None:
@@ -291,10 +294,12 @@ def test_a_sample_of_latents(static: tuple[Path, Any]) -> None:
 
 def test_a_dynamic_sample(dynamic: tuple[Path, Any]) -> None:
     dataset = LyraTrainingSet(dynamic[0], small(8), seed=1)
-    sample, draw = dataset[0], dataset.draw(0, 0)
+    epoch = next(epoch for epoch in range(9) if len(dataset.draw(epoch, 0).input_views) > 1)
+    sample, draw = dataset[epoch, 0], dataset.draw(epoch, 0)
     (time,) = draw.target_frames.tolist()
     assert sample["images_output"].shape == (12, 3, HEIGHT, WIDTH)
-    assert sample["target_index"].tolist() == [*range(FRAMES)] * (len(draw.input_views) - 1) + [time]
+    assert sample["target_index"].tolist() == [time]
+    assert sample["c2ws_input"].shape == (FRAMES * len(draw.input_views), 4, 4)
     for place, view in enumerate(draw.target_views):
         shown = torch.from_numpy(dynamic[1]["scene-0", view].rgb([time])[0]).permute(2, 0, 1) / 255
         assert_nearly_shown(sample["images_output"][place], shown)

@@ -23,7 +23,7 @@ bits; a pickled array would take three times as much.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -276,18 +276,23 @@ def _why_no_latents(scenes: Sequence[ReleaseScene], fields: Sequence[str]) -> st
     """Why Lyra's stages 5 and later cannot train on the latents; None where they can.
 
     They take all 16 latent frames of a clip whatever frames are drawn, normalise them with a table of 16 latent frames,
-    and give the model a grid of img_size / 8, which is that of 704 × 1280 in all their configurations.
+    and give the model a grid of img_size / 8: height and width may be any, the same for all clips.
     """
     if "latent" not in fields:
         return "the field latent was not published"
-    odd = _other_sizes(scenes)
-    return f"Lyra's latent stages take 121 frames of 704x1280 only, there are {odd}" if odd else None
+    sizes = _sizes(scenes)
+    if len(sizes) == 1 and sizes[0][0] == _SIZE[0]:
+        return None
+    return f"Lyra's latent stages take {_SIZE[0]} frames of one size only, there are {_listed(sizes)}"
 
 
-def _other_sizes(scenes: Sequence[ReleaseScene]) -> str:
-    """The sizes of clips that are not Lyra's, as text; "" where there are none."""
-    odd = sorted({_size(clip) for scene in scenes for clip in scene.clips.values()} - {_SIZE})
-    return ", ".join(f"{frames} of {height}x{width}" for frames, height, width in odd)
+def _sizes(scenes: Iterable[ReleaseScene]) -> list[tuple[int, int, int]]:
+    """Frames, height, width of the clips, each once."""
+    return sorted({(clip.frames, clip.height, clip.width) for scene in scenes for clip in scene.clips.values()})
+
+
+def _listed(sizes: Iterable[tuple[int, int, int]]) -> str:
+    return ", ".join(f"{frames} of {height}x{width}" for frames, height, width in sizes)
 
 
 def _registry_entry(home: str, request: ReleaseRequest, variant: _Variant, no_latents: str | None) -> str:
@@ -332,18 +337,25 @@ def _notes(
         f"paste into Lyra-1's src/models/data/registry.py (also in {REGISTRY_ENTRY}):\n{''.join(entries.values())}"
     ]
     notes.append(f"views 0 to {len(views) - 1} are {', '.join(views)}")
+    dynamic = len(views) > VIEWS
     if no_latents is None:
         folder = (request.destination / MEAN_STD).parent.as_posix()
         notes.append(
             f"vae_path={folder}: Lyra takes mean_std.pt from there, and the tokenizer: put its weights there too"
         )
+    elif dynamic:
+        notes.append(f"has_latents is False: {no_latents}; stages 8 and 9 then encode the pictures themselves")
     else:
         notes.append(f"has_latents is False: {no_latents}; training stages 1 to 4 encode the pictures themselves")
-    sizes = _other_sizes([scene for members in homes.values() for scene in members])
-    if sizes:
-        notes.append(
-            f"clips of {sizes} (frames of height x width): set img_size and num_input_views of stages 1 to 4 to fit"
-        )
+    sizes = _sizes(scene for members in homes.values() for scene in members)
+    if sizes != [_SIZE]:
+        found = f"clips of {_listed(sizes)} (frames of height x width)"
+        if no_latents is None:
+            notes.append(f"{found}: set img_size of every stage to {list(sizes[0][1:])}")
+        elif dynamic:
+            notes.append(f"{found}: set img_size and num_input_views of stages 8 and 9 to fit, num_views to 12 more")
+        else:
+            notes.append(f"{found}: set img_size and num_input_views of stages 1 to 4 to fit")
     if "depth" not in fields:
         notes.append("no depth: every training stage asks for it unless use_depth is false; sample.py does not")
     count = len(homes[DATASET]) * len(views)
@@ -355,10 +367,6 @@ def _notes(
     if HELD_OUT in homes:
         notes.append(f"{HELD_OUT}/ holds the validation and test scenes; Lyra's own split would train on them")
     return tuple(notes)
-
-
-def _size(clip: ReleaseClip) -> tuple[int, int, int]:
-    return clip.frames, clip.height, clip.width
 
 
 STATIC = Layout(
