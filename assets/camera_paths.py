@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..datasets.camera_files import read_cameras as read_camera_file
 from ..datasets.catalog import SceneEntry
@@ -27,7 +28,7 @@ from ..ops.trajectories import (
 )
 from ..resources.engines import Camera, EngineIdentity, Engines, Scaffold
 from ..resources.profiles import CameraFile, Profile
-from . import scene_scaffold
+from . import conditioning_view, scene_scaffold
 from .observations import observe
 from .stage import Made, Stage, StageContext, StageInputs
 
@@ -44,11 +45,13 @@ def make(context: StageContext) -> Made:
     """Write <trajectory>.npz (c2w, intrinsics, clearance) for every trajectory, and paths.json.
 
     Where objects move, cameras keep clear of all places that these pass, at whatever time. Where the scaffold is depth
-    alone, they keep clear of the surface that the view shows; what it does not show counts as free.
+    alone, they keep clear of the surface that the view shows; what it does not show counts as free. Of a video, a path
+    is laid on top of the input camera's pose of the same frame, as Lyra composes them.
     """
     profile = context.profile
     scaffold = scene_scaffold.read_scaffold(context.inputs)
     caster = RayCaster(_surfaces(scaffold))
+    input_c2w = conditioning_view.read_clip_cameras(context.inputs)
     made = Made()
     summary: dict[str, Any] = {}
     for trajectory in profile.trajectories.names:
@@ -59,11 +62,12 @@ def make(context: StageContext) -> Made:
             minimum_clearance=profile.trajectories.minimum_clearance,
         )
         intrinsics = np.repeat(scaffold.intrinsics[None].astype(np.float32), profile.frames.count, axis=0)
-        observe(made, C2W, trajectory, fitted.path.c2w, T=profile.frames.count)
+        c2w = fitted.path.c2w if not len(input_c2w) else on_top_of(input_c2w, fitted.path.c2w)
+        observe(made, C2W, trajectory, c2w, T=profile.frames.count)
         observe(made, INTRINSICS, trajectory, intrinsics, T=profile.frames.count)
         np.savez(
             context.scratch / cameras_name(trajectory),
-            c2w=fitted.path.c2w,
+            c2w=c2w,
             intrinsics=intrinsics,
             clearance=fitted.clearance,
         )
@@ -79,8 +83,24 @@ def make(context: StageContext) -> Made:
     return made
 
 
+def on_top_of(input_c2w: NDArray[np.float32], path: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(T, 4, 4) float32 poses of a path that starts from the input camera of every frame: of a still input camera the
+    path itself.
+
+    Lyra composes them as world-to-camera Lᵢ·W₀ᵢ (cosmos_predict1's gen3c_dynamic_sdg.py); both are given here as
+    camera-to-world, (T, 4, 4) float32.
+    """
+    still = (input_c2w == np.eye(4, dtype=np.float32)).all()
+    return path if still else (input_c2w.astype(np.float64) @ path.astype(np.float64)).astype(np.float32)
+
+
 def _surfaces(scaffold: Scaffold) -> SceneModel:
     """What the cameras must not come near."""
+    if scaffold.clip is not None and scaffold.clip.moving is not None:
+        # For a still camera: whatever comes nearest in the course of the clip.
+        depth = np.where(scaffold.clip.depth > 0, scaffold.clip.depth, np.float16(np.inf)).min(axis=0)
+        nearest = np.where(np.isfinite(depth), depth, 0).astype(np.float32)
+        return depth_surface(nearest, scaffold.intrinsics, metric=scaffold.metric)
     if scaffold.geometry is None:
         return depth_surface(scaffold.depth, scaffold.intrinsics, metric=scaffold.metric)
     return swept_scene(scaffold.geometry, scaffold.motions)

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from ..datasets.catalog import (
     SCENE_CATALOG,
+    SCENE_CATALOG_1,
     SCENE_REJECTS,
     Reject,
     SceneEntry,
@@ -16,9 +17,10 @@ from ..datasets.catalog import (
     catalog_table,
     rejects_table,
 )
-from ..datasets.errors import InputError
+from ..datasets.errors import ConfigError, ContractError, InputError
 from ..datasets.parquet import read_parquet, write_parquet
-from ..resources.collections import merge_with_previous, read_sources
+from ..resources.collections import CatalogResult, RowProblem, merge_with_previous, read_sources
+from ..resources.input_videos import VideoLimits
 from ..resources.profiles import Profile
 from ..resources.store import SceneStore
 
@@ -69,7 +71,7 @@ class CatalogRefresh:
 def read_catalog(store: SceneStore) -> Catalog:
     """The catalogue as last refreshed. Raises InputError when it never was."""
     try:
-        table = read_parquet(store.table_url(CATALOG_TABLE), SCENE_CATALOG)
+        table = _read_table(store)
     except InputError as error:
         raise InputError(
             "the collection has no catalogue yet",
@@ -82,8 +84,9 @@ def read_catalog(store: SceneStore) -> Catalog:
 def refresh_catalog(profile: Profile, store: SceneStore) -> CatalogRefresh:
     """Read the sources again and write both tables.
 
-    Scenes whose input is gone are marked retired and stay in the table. Raises InputError when a source cannot be
-    read, or when all sources together hold no scene.
+    Scenes whose input is gone are marked retired and stay in the table. Videos that the profile's engines cannot show
+    are rejects. Raises InputError when a source cannot be read, or when all sources together hold no scene; ConfigError
+    when they hold nothing but such videos.
     """
     collection = profile.collection
     split = collection.split
@@ -94,14 +97,22 @@ def refresh_catalog(profile: Profile, store: SceneStore) -> CatalogRefresh:
         minimum_side=collection.limits.minimum_side_pixels,
         maximum_pixels=collection.limits.maximum_pixels,
         perceptual_distance=collection.perceptual_distance,
+        video_limits=VideoLimits(
+            minimum_side=collection.video_limits.minimum_side_pixels,
+            maximum_pixels=collection.video_limits.maximum_pixels,
+            minimum_frames=collection.video_limits.minimum_frames,
+            maximum_seconds=collection.video_limits.maximum_duration,
+        ),
+        sampling=profile.sampling(),
         previous=previous,
     )
+    result = _without_what_stands_still(profile, result)
     if not result.entries:
         raise InputError(
             f"no scene in {', '.join(collection.sources)}"
             + (f" ({len(result.rejects)} rejects, the first: {result.rejects[0].message})" if result.rejects else ""),
             where=str(profile.file),
-            remedy="Add prompts or pictures to one of the collection's sources.",
+            remedy="Add prompts, pictures or videos to one of the collection's sources.",
         )
     merged = merge_with_previous(previous, result.entries)
     write_parquet(store.table_url(CATALOG_TABLE), catalog_table(merged), SCENE_CATALOG)
@@ -117,8 +128,46 @@ def refresh_catalog(profile: Profile, store: SceneStore) -> CatalogRefresh:
     )
 
 
+def _without_what_stands_still(profile: Profile, result: CatalogResult) -> CatalogResult:
+    """The result with videos among the rejects where the engines cannot show that they move: phones put short ones
+    beside their pictures. Raises ConfigError when there is nothing else."""
+    try:
+        profile.require_engines_for({entry.kind for entry in result.entries})
+    except ConfigError as error:
+        kept = [entry for entry in result.entries if entry.kind != "video"]
+        if not kept:
+            raise
+        refused = [
+            _refused(entry, f"{error.found}. {error.remedy}") for entry in result.entries if entry.kind == "video"
+        ]
+        return CatalogResult(kept, [*result.rejects, *refused])
+    return result
+
+
+def _refused(entry: SceneEntry, message: str) -> Reject:
+    return Reject(
+        entry.source,
+        RowProblem.STILL_ENGINE,
+        message,
+        scene_id=entry.scene_id,
+        prompt=entry.prompt,
+        video_url=entry.video_url,
+    )
+
+
 def _previous_table(store: SceneStore) -> pa.Table | None:
     try:
-        return read_parquet(store.table_url(CATALOG_TABLE), SCENE_CATALOG)
+        return _read_table(store)
     except InputError:
         return None
+
+
+def _read_table(store: SceneStore) -> pa.Table:
+    """The table as it is, or as it was before there were videos. Raises InputError when there is none."""
+    try:
+        return read_parquet(store.table_url(CATALOG_TABLE), SCENE_CATALOG)
+    except ContractError as error:
+        try:
+            return read_parquet(store.table_url(CATALOG_TABLE), SCENE_CATALOG_1)
+        except ContractError:
+            raise error from None

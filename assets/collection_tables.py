@@ -7,7 +7,7 @@ scene that the quality report has come to reject would stay.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,7 +20,7 @@ from ..datasets.parquet import read_parquet, write_parquet
 from ..datasets.training_index import TRAINING_INDEX_SCHEMA, write_table
 from ..resources.records import Record
 from ..resources.store import SceneStore
-from . import gaussian_shards, scene_objects
+from . import clip_captions, gaussian_shards, scene_objects
 from .catalog import Catalog
 from .scene_pipeline import ScenePipeline
 
@@ -64,8 +64,13 @@ def write_training_index(catalog: Catalog, pipeline: ScenePipeline) -> pa.Table:
 
     Raises CorruptFileError when a record does not hold what was published.
     """
-    published = current_records(catalog, pipeline, gaussian_shards.NAME)
-    rows = [row for scene, record in published for row in _clips(scene, record)]
+    published = _current(catalog, pipeline, (gaussian_shards.NAME, clip_captions.NAME))
+    rows = [
+        row
+        for scene, records in published
+        if gaussian_shards.NAME in records
+        for row in _clips(scene, records[gaussian_shards.NAME], records.get(clip_captions.NAME))
+    ]
     table = pa.Table.from_pylist(rows, TRAINING_INDEX_SCHEMA)
     write_table(pipeline.store.table_url(TRAINING_INDEX), table)
     return table
@@ -73,12 +78,25 @@ def write_training_index(catalog: Catalog, pipeline: ScenePipeline) -> pa.Table:
 
 def current_records(catalog: Catalog, pipeline: ScenePipeline, stage: str) -> Iterator[tuple[SceneEntry, Record]]:
     """The active scenes that have an output of the stage which would be made in the same way now, with its record."""
+    for scene, records in _current(catalog, pipeline, (stage,)):
+        if stage in records:
+            yield scene, records[stage]
+
+
+def _current(
+    catalog: Catalog, pipeline: ScenePipeline, stages: Sequence[str]
+) -> Iterator[tuple[SceneEntry, dict[str, Record]]]:
+    """Every active scene with the records of those of the stages that would be made in the same way now."""
     scenes = catalog.active()
+
+    def read(scene: SceneEntry) -> list[Record]:
+        found = [pipeline.store.record(scene.scene_id, stage) for stage in stages]
+        return [record for record in found if record is not None]
+
     with ThreadPoolExecutor(_READERS) as pool:
-        records = pool.map(lambda scene: pipeline.store.record(scene.scene_id, stage), scenes)
-        for scene, record in zip(scenes, records, strict=True):
-            if record is not None and record.key == pipeline.plan(scene)[stage].key():
-                yield scene, record
+        for scene, records in zip(scenes, pool.map(read, scenes), strict=True):
+            plan = pipeline.plan(scene) if records else {}
+            yield scene, {record.stage: record for record in records if record.key == plan[record.stage].key()}
 
 
 def known_numbers(store: SceneStore) -> dict[str, str]:
@@ -114,8 +132,9 @@ def _objects(store: SceneStore, record: Record) -> Iterator[ObjectRow]:
         )
 
 
-def _clips(scene: SceneEntry, record: Record) -> Iterator[dict[str, Any]]:
-    """Rows of one shard: what its record says of each clip, and the scene's own row of the catalogue."""
+def _clips(scene: SceneEntry, record: Record, captions: Record | None) -> Iterator[dict[str, Any]]:
+    """Rows of one shard: what its record says of each clip, its captions, and the scene's own row of the catalogue."""
+    windows = captions.metadata["captions"] if captions is not None else {}
     shard = f"../scenes/{scene.scene_id}/{record.stage}/{record.directory}/{gaussian_shards.SHARD}"
     for index, clip in enumerate(record.metadata["clips"]):
         yield {
@@ -126,6 +145,7 @@ def _clips(scene: SceneEntry, record: Record) -> Iterator[dict[str, Any]]:
             "split": scene.split,
             "kind": scene.kind,
             "prompt": scene.prompt,
+            "caption": "\n".join(windows.get(clip["trajectory"], ())) or None,
             "licence": scene.licence,
             "seed": scene.seed,
             "content_key": record.key,

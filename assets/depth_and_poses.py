@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Iterator
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,18 +24,24 @@ from ..datasets.tensors import (
     OBJECT_POSES,
 )
 from ..datasets.video import iter_video
-from ..ops.alignment import Similarity, align_cameras, relative_pose_error
+from ..ops.alignment import Similarity, align_cameras, relative_pose_error, with_scale
 from ..ops.contact_sheet import contact_sheet
+from ..ops.quality import CameraMetrics
 from ..resources.engines import (
     ClipGeometry,
+    ClipsEstimator,
+    ClipToEstimate,
     EngineIdentity,
     Engines,
     MovingObjects,
+    Scaffold,
+    View,
     engine_identity,
     settings_in_key,
 )
 from ..resources.profiles import Profile
 from . import camera_paths, conditioning_view, scene_scaffold, video_latents
+from .estimated_cameras import KnownDepth, check_depth, describe, metrics_of, rows
 from .event_metadata import PREVIEW_NAME
 from .observations import observe
 from .pictures_of_arrays import PREVIEW_FRAMES, depth_picture, spread
@@ -39,6 +49,7 @@ from .stage import Made, Stage, StageContext, StageInputs
 
 NAME = "depth_and_poses"
 SUMMARY = "cameras.json"
+_FARTHEST = float(np.finfo(np.float16).max)
 
 
 def depth_name(trajectory: str) -> str:
@@ -51,8 +62,13 @@ def cameras_name(trajectory: str) -> str:
     return f"{trajectory}.cameras.npz"
 
 
+def estimation_name(trajectory: str) -> str:
+    """File name of the further arrays of a trajectory that its engine gives, such as instance masks."""
+    return f"{trajectory}.estimation.npz"
+
+
 def object_poses_name(trajectory: str) -> str:
-    """File name of the poses of a trajectory's objects, frame by frame; only where objects move."""
+    """File name of the poses of a trajectory's objects, frame by frame; only where objects move and these are known."""
     return f"{trajectory}.object_poses.npz"
 
 
@@ -64,45 +80,36 @@ def dynamic_name(trajectory: str) -> str:
 def make(context: StageContext) -> Made:
     """Write <trajectory>.depth.npz, <trajectory>.cameras.npz for every trajectory, and cameras.json.
 
-    Where objects move: also <trajectory>.object_poses.npz (instance_ids, moving, poses) and <trajectory>.dynamic.npz.
+    Where objects move: also <trajectory>.dynamic.npz, and <trajectory>.object_poses.npz (instance_ids, moving, poses)
+    where their poses are known. Where the engine gives more that is worth keeping: <trajectory>.estimation.npz and its
+    own files, such as <trajectory>.vipe.log.
     Estimated cameras are aligned to the commanded ones by a similarity; depth is multiplied by the same scale, so that
-    depth and commanded cameras share one unit.
+    depth and commanded cameras share one unit. Where the cameras tell no scale, as when they only turn, depth does, by
+    what the commanded cameras should see; else depth is only held against that.
     """
     frames = context.profile.frames
-    scene = context.engines.depth_and_poses().open_scene(
-        scene_scaffold.read_scaffold(context.inputs),
-        conditioning_view.read_view(context.inputs, with_geometry=False),
-    )
+    scaffold = scene_scaffold.read_scaffold(context.inputs)
+    view = conditioning_view.read_view(context.inputs, with_geometry=False, with_clip=True)
+    clips = [
+        ClipToEstimate(
+            name,
+            context.inputs.path(video_latents.NAME, video_latents.video_name(name)),
+            camera_paths.read_cameras(context.inputs, name, height=frames.height, width=frames.width),
+        )
+        for name in context.profile.trajectories.names
+    ]
+    known: KnownDepth | None = None
     made = Made()
     summary: dict[str, Any] = {}
     shown: dict[str, list[NDArray[np.uint8]]] = {}
-    for trajectory in context.profile.trajectories.names:
-        cameras = camera_paths.read_cameras(context.inputs, trajectory, height=frames.height, width=frames.width)
-        commanded = np.stack([camera.c2w for camera in cameras])
-        intrinsics = np.stack([camera.intrinsics for camera in cameras])
-        found = scene.estimate(cameras, functools.partial(_frames, context.inputs, trajectory))
-        similarity = align_cameras(found.c2w, commanded)
-        depth = _scaled_depth(found.depth, similarity.scale, (frames.count, frames.height, frames.width))
-        aligned = similarity.apply(found.c2w)
-        _observe(made, trajectory, depth, commanded, found)
-        np.savez_compressed(context.scratch / depth_name(trajectory), depth=depth)
-        np.savez(
-            context.scratch / cameras_name(trajectory),
-            commanded_c2w=commanded,
-            commanded_intrinsics=intrinsics,
-            estimated_c2w=found.c2w,
-            estimated_intrinsics=found.intrinsics,
-            aligned_c2w=aligned,
-        )
-        summary[trajectory] = {
-            **_agreement(found, similarity, aligned, commanded, intrinsics),
-            "depth_valid_fraction": float(np.mean([(frame > 0).mean() for frame in depth])),
-        }
-        if found.notes:
-            summary[trajectory]["estimation"] = dict(found.notes)
-        if found.moving is not None:
-            summary[trajectory] |= _write_moving_objects(context, made, trajectory, found.moving)
-        shown[trajectory] = [_grey(depth[index]) for index in spread(frames.count, PREVIEW_FRAMES)]
+    with _estimates(context, clips, scaffold, view) as estimate:
+        for clip in clips:
+            found = estimate(clip)
+            if found.notes.get("estimated_poses") and known is None:
+                known = KnownDepth(scaffold, view, getattr(context.profile.engines.video_latents, "device", "cpu"))
+            facts, picture = _write_clip(context, made, clip, found, known, metric_commands=scaffold.metric)
+            summary[clip.name] = facts
+            shown |= picture
     context.write_json(SUMMARY, summary)
     (context.scratch / PREVIEW_NAME).write_bytes(contact_sheet(shown))
     made.metadata |= summary
@@ -114,15 +121,97 @@ def make(context: StageContext) -> Made:
     return made
 
 
-def _frames(inputs: StageInputs, trajectory: str) -> Iterator[NDArray[np.uint8]]:
-    return iter_video(inputs.path(video_latents.NAME, video_latents.video_name(trajectory)))
+@contextlib.contextmanager
+def _estimates(
+    context: StageContext, clips: Sequence[ClipToEstimate], scaffold: Scaffold, view: View
+) -> Iterator[Callable[[ClipToEstimate], ClipGeometry]]:
+    """Gives the estimate of each clip: of all at once where the engine takes them so, else one by one."""
+    scene = context.engines.depth_and_poses().open_scene(scaffold, view)
+    if not isinstance(scene, ClipsEstimator):
+        yield lambda clip: scene.estimate(clip.commanded, functools.partial(iter_video, clip.video))
+        return
+    with tempfile.TemporaryDirectory(prefix=".estimates-", dir=context.scratch) as folder:
+        found = scene.estimate_clips(clips, Path(folder))
+        yield lambda clip: found[clip.name]
+
+
+def _write_clip(
+    context: StageContext,
+    made: Made,
+    clip: ClipToEstimate,
+    found: ClipGeometry,
+    known: KnownDepth | None,
+    *,
+    metric_commands: bool,
+) -> tuple[dict[str, Any], dict[str, list[NDArray[np.uint8]]]]:
+    """Write a clip's files; returns its summary and its row of the contact sheet."""
+    trajectory = clip.name
+    commanded = np.stack([camera.c2w for camera in clip.commanded])
+    intrinsics = np.stack([camera.intrinsics for camera in clip.commanded])
+    similarity = align_cameras(found.c2w, commanded)
+    frames = context.profile.frames
+    depth = _scaled_depth(found.depth, similarity.scale, (frames.count, frames.height, frames.width))
+    check = None if known is None else check_depth(depth, clip.commanded, known)
+    if check is not None and check.alignment is not None and not similarity.scale_determined:
+        similarity = with_scale(similarity, found.c2w, commanded, check.alignment.scale)
+        depth = _scaled_depth(depth, check.alignment.scale, depth.shape)
+    aligned = similarity.apply(found.c2w)
+    _observe(made, trajectory, depth, commanded, found)
+    np.savez_compressed(context.scratch / depth_name(trajectory), depth=depth)
+    np.savez(
+        context.scratch / cameras_name(trajectory),
+        commanded_c2w=commanded,
+        commanded_intrinsics=intrinsics,
+        estimated_c2w=found.c2w,
+        estimated_intrinsics=found.intrinsics,
+        aligned_c2w=aligned,
+    )
+    facts = {
+        **_agreement(found, similarity, aligned, commanded, intrinsics),
+        "depth_valid_fraction": float(np.mean([(frame > 0).mean() for frame in depth])),
+    }
+    if found.notes:
+        facts["estimation"] = dict(found.notes)
+    if found.moving is not None:
+        facts |= _write_moving_objects(context, made, trajectory, found.moving)
+    _write_kept(context, trajectory, found)
+    if check is None:
+        return facts, {trajectory: [_grey(depth[index]) for index in spread(frames.count, PREVIEW_FRAMES)]}
+    facts |= describe(
+        found,
+        similarity,
+        aligned,
+        clip.commanded,
+        median_depth=_median_depth(depth[check.frames]),
+        metric_commands=metric_commands,
+        check=None if found.notes.get("depth_scaled_to_cameras") else check,
+    )
+    return facts, rows(trajectory, depth, check, similarity, aligned, commanded)
+
+
+def _median_depth(depth: NDArray[np.float16]) -> float:
+    valid = depth[depth > 0]
+    return float(np.median(valid.astype(np.float32))) if valid.size else 0.0
+
+
+def _write_kept(context: StageContext, trajectory: str, found: ClipGeometry) -> None:
+    """Write what else the engine gives of a clip."""
+    if found.kept:
+        arrays: dict[str, Any] = dict(found.kept)
+        np.savez_compressed(context.scratch / estimation_name(trajectory), **arrays)
+    for end, file in found.files.items():
+        shutil.copyfile(file, context.scratch / f"{trajectory}.{end}")
 
 
 def _write_moving_objects(context: StageContext, made: Made, trajectory: str, moving: MovingObjects) -> dict[str, Any]:
-    """Write a clip's object poses and dynamic mask; returns what its summary says of them."""
+    """Write a clip's dynamic mask, and its object poses where they are known; returns what its summary says of them."""
     count, height, width = moving.pixels.shape
-    poses = moving.poses
     observe(made, DYNAMIC_MASK, trajectory, moving.pixels, T=count, H=height, W=width)
+    np.savez_compressed(context.scratch / dynamic_name(trajectory), dynamic=moving.pixels)
+    summary: dict[str, Any] = {"dynamic_fraction": float(moving.pixels.mean())}
+    poses = moving.poses
+    if poses is None:
+        return summary
     observe(made, OBJECT_POSES, trajectory, poses.poses, T=count, K=len(poses.instance_ids))
     np.savez(
         context.scratch / object_poses_name(trajectory),
@@ -130,11 +219,7 @@ def _write_moving_objects(context: StageContext, made: Made, trajectory: str, mo
         moving=poses.moving,
         poses=poses.poses,
     )
-    np.savez_compressed(context.scratch / dynamic_name(trajectory), dynamic=moving.pixels)
-    return {
-        "moving_objects": poses.instance_ids[poses.moving].tolist(),
-        "dynamic_fraction": float(moving.pixels.mean()),
-    }
+    return {"moving_objects": poses.instance_ids[poses.moving].tolist(), **summary}
 
 
 def _observe(
@@ -181,12 +266,24 @@ def _grey(depth: NDArray[np.float16]) -> NDArray[np.uint8]:
     return np.repeat(depth_picture(depth.astype(np.float32))[..., None], 3, axis=2)
 
 
-def _scaled_depth(frames: Any, scale: float, shape: tuple[int, int, int]) -> NDArray[np.float16]:
-    """Depth frames times `scale`, as (T, H, W) float16: the only copy of the clip's depth in memory."""
+def _scaled_depth(
+    frames: Iterable[NDArray[np.floating]], scale: float, shape: tuple[int, int, int]
+) -> NDArray[np.float16]:
+    """Depth frames times `scale`, as (T, H, W) float16: the only copy of the clip's depth in memory.
+
+    What float16 cannot hold, as an estimator's sky, is marked invalid.
+    """
     depth = np.zeros(shape, np.float16)
     for index, frame in enumerate(frames):
-        depth[index] = frame * np.float32(scale)
+        scaled = frame.astype(np.float32, copy=False) * np.float32(scale)
+        depth[index] = np.where(scaled <= _FARTHEST, scaled, 0)
     return depth
+
+
+def camera_metrics(summary: dict[str, Any]) -> CameraMetrics | None:
+    """How far the estimated cameras of a clip are from the commanded ones, from its part of cameras.json; None where
+    they are the commanded ones."""
+    return metrics_of(summary)
 
 
 def read_depth(inputs: StageInputs, trajectory: str) -> NDArray[np.float16]:
@@ -213,11 +310,14 @@ def read_object_poses(inputs: StageInputs, trajectory: str) -> dict[str, NDArray
 
 
 def settings(profile: Profile, scene: SceneEntry) -> dict[str, Any]:
-    """Size, trajectories and engine settings."""
+    """Size, trajectories and engine settings; of warped clips also those that they are warped with."""
+    engines = profile.engines
+    cache = {"cache": settings_in_key(engines.video_latents)} if engines.depth_and_poses.engine == "warped" else {}
     return {
         "frames": profile.frames.model_dump(mode="json", exclude={"frames_per_second"}),
         "trajectories": list(profile.trajectories.names),
         "engine": settings_in_key(profile.engines.depth_and_poses),
+        **cache,
     }
 
 
@@ -229,15 +329,24 @@ def engine(engines: Engines, scene: SceneEntry) -> EngineIdentity:
 STAGE = Stage(
     name=NAME,
     inputs=(scene_scaffold.NAME, camera_paths.NAME, conditioning_view.NAME, video_latents.NAME),
-    code_version="1",
+    code_version="2",
     description="Z-depth of every frame and the cameras: commanded and estimated, the similarity that aligns them and "
-    "what is left over. Of rendered clips both are the truth; of generated ones depth is estimated frame by frame, and "
-    "the cameras are the commanded ones.",
+    "what is left over. Of rendered clips both may be the truth; an engine may estimate depth frame by frame and take "
+    "the cameras for the commanded ones, or estimate both from the frames alone.",
     kinds=frozenset({"numpy"}),
     make=make,
     settings=settings,
     engine=engine,
-    sources=("resources/embedded_engines.py:GroundTruthDepthAndPoses", "resources/frame_depth.py:FrameDepth"),
+    sources=(
+        "resources/embedded_engines.py:GroundTruthDepthAndPoses",
+        "resources/frame_depth.py:FrameDepth",
+        "resources/warped_video.py:WarpedDepthAndPoses",
+        "resources/gaussian_video.py:RenderedDepthAndPoses",
+        "resources/vipe_engine.py:VipeDepthAndPoses",
+        "resources/vipe_results.py:VipeResult",
+        "resources/classical_engine.py:ClassicalDepthAndPoses",
+        "resources/vggt.py:VggtDepthAndPoses",
+    ),
     checks={
         "depth": "Depth is finite float16 z-depth, 0 where invalid.",
         "c2w": "Commanded poses are rigid, in OpenCV axes.",

@@ -27,7 +27,8 @@ def make(context: StageContext) -> Made:
     summary = write_shard(
         context.scratch / SHARD,
         _clips(context, report),
-        latent_space=context.inputs.json(video_latents.NAME, video_latents.LATENT_SPACE),
+        latent_space=context.inputs.json(video_latents.NAME, video_latents.latent_space_name()),
+        depth_tier=context.profile.shards.depth,
     )
     return Made(
         metrics={
@@ -62,7 +63,7 @@ def _index_rows(context: StageContext, report: dict[str, Any]) -> list[dict[str,
     """What the training index says of each clip, in the order of the shard."""
     frames = context.profile.frames
     cameras = context.inputs.json(depth_and_poses.NAME, depth_and_poses.SUMMARY)
-    latent_space = context.inputs.json(video_latents.NAME, video_latents.LATENT_SPACE)
+    latent_space = context.inputs.json(video_latents.NAME, video_latents.latent_space_name())
     return [
         {
             "trajectory": trajectory,
@@ -109,9 +110,10 @@ def _clips(context: StageContext, report: dict[str, Any]) -> Iterator[ClipArrays
 
 
 def settings(profile: Profile, scene: SceneEntry) -> dict[str, Any]:
-    """Trajectories, and what of the catalogue's row is written into the shard."""
+    """Trajectories, tier of depth, and what of the catalogue's row is written into the shard."""
     return {
         "trajectories": list(profile.trajectories.names),
+        "depth": profile.shards.depth,
         "frames_per_second": profile.frames.frames_per_second,
         "split": scene.split,
         "licence": scene.licence,

@@ -21,14 +21,18 @@ VERDICT_CHECK = "clips_within_thresholds"
 
 
 def make(context: StageContext) -> Made:
-    """Write report.json: for every trajectory its metrics, verdict, and the limits that were not kept."""
+    """Write report.json: for every trajectory its metrics, verdict, and the limits that were not kept; where cameras
+    were estimated also how far they are from the commanded ones."""
     made = Made()
     report: dict[str, Any] = {}
+    summary = context.inputs.json(depth_and_poses.NAME, depth_and_poses.SUMMARY)
     for trajectory in context.profile.trajectories.names:
         metrics = _measure(context, trajectory)
-        verdict = judge(metrics, context.profile.quality)
+        cameras = depth_and_poses.camera_metrics(summary[trajectory])
+        verdict = judge(metrics, context.profile.quality, cameras)
         report[trajectory] = {
-            "metrics": {name: value if math.isfinite(value) else None for name, value in metrics.as_dict().items()},
+            "metrics": _finite(metrics.as_dict()),
+            **({} if cameras is None else {"cameras": _finite(cameras.as_dict())}),
             "passed": verdict.passed,
             "failures": [dataclasses.asdict(failure) for failure in verdict.failures],
         }
@@ -37,6 +41,10 @@ def make(context: StageContext) -> Made:
     made.metadata |= report
     made.metrics |= _worst(report)
     return made
+
+
+def _finite(numbers: dict[str, float]) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in numbers.items()}
 
 
 def _measure(context: StageContext, trajectory: str) -> ClipMetrics:
@@ -72,6 +80,10 @@ _WORST = {
     "sharpness": min,
     "clearance": min,
     "depth_coverage": min,
+    "trajectory_error": max,
+    "camera_rotation_error": max,
+    "focal_error": max,
+    "depth_scale_error": max,
 }
 
 
@@ -79,7 +91,8 @@ def _worst(report: dict[str, Any]) -> dict[str, float | int]:
     """The worst clip's number for what plots over scenes, and how many clips passed."""
     worst: dict[str, float | int] = {"clips_passed": sum(clip["passed"] for clip in report.values())}
     for name, choose in _WORST.items():
-        values = [clip["metrics"][name] for clip in report.values() if clip["metrics"][name] is not None]
+        numbers = [{**clip["metrics"], **clip.get("cameras", {})} for clip in report.values()]
+        values = [clip[name] for clip in numbers if clip.get(name) is not None]
         if values:
             worst[name] = choose(values)
     return worst

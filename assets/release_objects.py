@@ -43,7 +43,12 @@ def load_objects(inputs: StageInputs, *, scene_number: str, rows: Sequence[Mappi
     listed = published["objects"]
     _require_rows(inputs, listed, by_index)
     files = _mesh_files(inputs)
-    objects = [_object(item, by_index[index], files, instance_ids) for index, item in enumerate(listed)]
+    objects = [
+        dataclasses.replace(
+            _object(item, by_index[index], files, instance_ids), ss_latent=_made(inputs, item.get("ss_latent"))
+        )
+        for index, item in enumerate(listed)
+    ]
     return ReleaseObjects(
         scene_number=scene_number,
         picture=read_png(inputs.path(conditioning_view.NAME, conditioning_view.PICTURE)),
@@ -52,7 +57,13 @@ def load_objects(inputs: StageInputs, *, scene_number: str, rows: Sequence[Mappi
         metric=bool(published["metric"]),
         objects=tuple(objects),
         render=_renderer(inputs),
+        vggt_feature=_made(inputs, published.get("vggt_feature")),
     )
+
+
+def _made(inputs: StageInputs, name: str | None) -> Path | None:
+    """A published file that only some profiles make."""
+    return None if name is None else inputs.path(NAME, name)
 
 
 def _require_rows(

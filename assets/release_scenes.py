@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from ..datasets.object_table import SCENEGEN_METADATA
 from ..datasets.parquet import read_parquet
 from ..resources.records import Record, digest
 from ..resources.store import SceneStore
-from . import gaussian_shards, scene_objects, scene_scaffold, video_latents
+from . import clip_captions, gaussian_shards, scene_objects, scene_scaffold, video_latents
 from .catalog import Catalog
 from .collection_tables import SCENEGEN_TABLE, current_records, known_numbers
 from .release_objects import load_objects
@@ -43,11 +43,19 @@ class Selection:
     scenes: tuple[str, ...] = ()
 
 
-def release_scenes(runtime: SceneRuntime, needs: Needs, selection: Selection) -> list[ReleaseScene]:
+def _never(scene_id: str) -> bool:
+    return False
+
+
+def release_scenes(
+    runtime: SceneRuntime, needs: Needs, selection: Selection, *, captioned: Callable[[str], bool] = _never
+) -> list[ReleaseScene]:
     """The chosen scenes whose output is current, in catalogue order.
 
     Args:
         needs: "clips" takes scenes with a current shard, "objects" those with current objects, at least one.
+        captioned: whether a scene, by its id, is to have its clips' own captions where they are current; they and
+            their engine are then a part of what it was made from.
 
     Raises:
         InputError: a named scene is unknown or not finished, or no scene is left.
@@ -62,7 +70,7 @@ def release_scenes(runtime: SceneRuntime, needs: Needs, selection: Selection) ->
     _require_finished(selection, finished, _SOURCE_STAGE[needs], runtime)
     objects = _ObjectsOfScenes(runtime.store)
     return [
-        _release_scene(scene, finished[scene.scene_id], pipeline, objects)
+        _release_scene(scene, finished[scene.scene_id], pipeline, objects, with_captions=captioned(scene.scene_id))
         for scene in wanted.active()
         if scene.scene_id in finished
     ]
@@ -134,9 +142,14 @@ class _ObjectsOfScenes:
 
 
 def _release_scene(
-    scene: SceneEntry, source: Record, pipeline: ScenePipeline, objects: _ObjectsOfScenes
+    scene: SceneEntry, source: Record, pipeline: ScenePipeline, objects: _ObjectsOfScenes, *, with_captions: bool
 ) -> ReleaseScene:
-    inputs = StageInputs(pipeline.store, _records(pipeline, scene.scene_id))
+    records = _records(pipeline, scene.scene_id)
+    captions = records.pop(clip_captions.NAME, None)
+    if captions is not None and with_captions and captions.key == pipeline.plan(scene)[captions.stage].key():
+        records[captions.stage] = captions
+    inputs = StageInputs(pipeline.store, records)
+    made_from = [source, *(records[name] for name in (clip_captions.NAME,) if name in records)]
     has_shard = source.stage == gaussian_shards.NAME
     return ReleaseScene(
         scene_id=scene.scene_id,
@@ -147,14 +160,26 @@ def _release_scene(
         licence=scene.licence,
         engines={stage: record.engine for stage, record in inputs.records.items()},
         engine_licences={record.engine: record.licence for record in inputs.records.values()},
-        content_key=digest({source.stage: source.key}),
+        content_key=digest({record.stage: record.key for record in made_from}),
         latent_space=_latent_space(inputs) if has_shard else None,
         clips=_clips(scene.scene_id, source, inputs) if has_shard else {},
         objects=functools.partial(objects.load, scene.scene_id, inputs)
         if scene_objects.NAME in inputs.records
         else None,
-        moving=bool(inputs.records[scene_scaffold.NAME].metrics.get("moving_objects", 0)),
+        moving=scene.kind == "video" or bool(inputs.records[scene_scaffold.NAME].metrics.get("moving_objects", 0)),
+        **_captions(inputs),
     )
+
+
+def _captions(inputs: StageInputs) -> dict[str, Any]:
+    record = inputs.records.get(clip_captions.NAME)
+    if record is None:
+        return {}
+    return {
+        "captions": clip_captions.read_captions(inputs),
+        "captioned_by": record.engine,
+        "captions_stand_in": bool(record.metadata["stand_in"]),
+    }
 
 
 def _records(pipeline: ScenePipeline, scene_id: str) -> dict[str, Record]:
@@ -163,7 +188,7 @@ def _records(pipeline: ScenePipeline, scene_id: str) -> dict[str, Record]:
 
 
 def _latent_space(inputs: StageInputs) -> LatentSpace:
-    return LatentSpace.from_json(inputs.json(video_latents.NAME, video_latents.LATENT_SPACE))
+    return LatentSpace.from_json(inputs.json(video_latents.NAME, video_latents.latent_space_name()))
 
 
 def _clips(scene_id: str, record: Record, inputs: StageInputs) -> dict[str, ReleaseClip]:

@@ -1,4 +1,4 @@
-"""The text encoder of a release: loaded from what a user or a manifest names."""
+"""The text encoder of a release: the profile's, or loaded from what a user or a manifest names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import re
 from pathlib import Path
 
 from ..datasets.layouts.release import ReleaseTextEncoder
+from ..resources.engines import Engines, settings_in_key
 from ..resources.records import digest
+from ..resources.text_embeddings import TextEncoder
 from ..resources.transformers_settings import TextEncoderSettings
 
 _PART, _TOKENIZER = "text_encoder", "tokenizer"
@@ -15,23 +17,43 @@ _DIGEST = re.compile(r"@[0-9a-f]{12}$")
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
-def release_text_encoder(named: str) -> ReleaseTextEncoder:
-    """A T5 or UMT5 encoder; its files are checked and hashed, its weights are read with the first text.
-
-    Args:
-        named: a folder or hub id, of the encoder alone or of a pipeline that has one; in a manifest with the digest of
-            its weights after an `@`, which the encoder's own name always has.
+def profile_text_encoder(engines: Engines) -> ReleaseTextEncoder | None:
+    """The encoder that the profile chose (`engines.text_encoder`); None where it chose none.
 
     Raises:
         EngineError: files are missing, or are of another kind of model.
     """
-    from ..resources.text_embeddings import TextEncoder
+    encoder = engines.text_encoder()
+    return None if encoder is None else _for_release(encoder)
 
+
+def release_text_encoder(named: str, engines: Engines) -> ReleaseTextEncoder:
+    """A T5 or UMT5 encoder; its files are checked and hashed, its weights are read with the first text.
+
+    Args:
+        named: a folder or hub id, of the encoder alone or of a pipeline that has one; in a manifest with a digest of
+            its weights and of how it is run after an `@`, which the encoder's own name always has.
+        engines: whose text encoder is taken, as the profile runs it, where it is the one that is named; beside whose
+            models another one lies.
+
+    Raises:
+        EngineError: files are missing, or are of another kind of model.
+    """
     weights = _DIGEST.sub("", named)
     if Path(weights).is_dir() or not _HUB_ID.fullmatch(weights):
         weights = str(Path(weights).expanduser().absolute())
-    encoder = TextEncoder.load(_settings(weights))
-    name = f"{weights}@{digest(encoder.source.files_digest)[:12]}"
+    own = engines.profile.engines.text_encoder
+    if own is not None and own.weights == weights:
+        chosen = profile_text_encoder(engines)
+        if chosen is not None and not (_DIGEST.search(named) and named != chosen.name):
+            return chosen
+    return _for_release(TextEncoder(_settings(weights), engines.models))
+
+
+def _for_release(encoder: TextEncoder) -> ReleaseTextEncoder:
+    settings = encoder.settings
+    runs = settings_in_key(settings)
+    name = f"{settings.weights}@{digest([encoder.source.files_digest, runs])[:12]}"
     return ReleaseTextEncoder(name, encoder.source.licence, encoder.encode)
 
 

@@ -109,7 +109,7 @@ class BatchLog:
 
         Raises EngineError before the first scene when an engine of the profile cannot run on this machine.
         """
-        require_engines(runtime.profile)
+        require_engines(runtime.profile, {scene.kind for scene in scenes})
 
         def run_scene(scene: SceneEntry, report: Report) -> bool:
             return pipeline.run_scene(scene, selected, report)

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets.catalog import SceneEntry
+from ..datasets.layouts import scenegen_files
 from ..datasets.tensors import INSTANCE_MASK
+from ..datasets.triangle_meshes import read_obj
 from ..ops.object_boxes import estimated_boxes
 from ..ops.object_export import to_glb, to_obj
 from ..ops.object_poses import VisibleObject, check_reprojection, pixels_of_object_alone, visible_objects
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 NAME = "scene_objects"
 OBJECTS = "objects.json"
 MASKS = "instance_ids.png"
+FEATURE = "vggt_feature.npz"
 PALETTE_SEED = 5
 
 MINIMUM_MASK_INSIDE = 0.999
@@ -39,7 +42,8 @@ MINIMUM_MASK_INSIDE = 0.999
 def make(context: StageContext) -> Made:
     """Write objects.json and instance_ids.png.
 
-    Of the scene's own geometry also, for every object, its GLB, OBJ with textures, and mask. Objects that an engine
+    Of the scene's own geometry also, for every object, its GLB, OBJ with textures, and mask, and, where the profile
+    names engines for them, <object>.ss_latent.npz and vggt_feature.npz as SceneGen reads them. Objects that an engine
     finds in the view have a mask each, and boxes and poses that are estimated from depth: they are listed under
     `estimated_objects`, apart from those whose shape is known. Where only depth is known of the scene and no engine is
     chosen, nothing is listed, and `reason` says why.
@@ -72,9 +76,32 @@ def _write_known(context: StageContext, scaffold: Scaffold, scene: SceneModel) -
     made = Made(metadata={"objects": [item.instance.name for item in found]})
     _write_masks(context, made, seen.instance_ids)
     rows = [_write_object(context.scratch, scene, item, scaffold.intrinsics) for item in found]
-    context.write_json(OBJECTS, {"metric": scaffold.metric, "estimated": False, "objects": rows})
+    feature = _write_features(context, made, rows) if rows else {}
+    context.write_json(OBJECTS, {"metric": scaffold.metric, "estimated": False, "objects": rows, **feature})
     made.metrics |= {"objects": len(found), "objects_in_scene": len(scene.instances)}
     return made
+
+
+def _write_features(context: StageContext, made: Made, rows: list[dict[str, Any]]) -> dict[str, str]:
+    """Write what SceneGen trains on beside pictures and poses, where the profile names engines for it.
+
+    Each row of an object gets `ss_latent`, the file of its latent; returned is the entry for the view's feature.
+    """
+    latents, features = context.engines.object_latents(), context.engines.picture_features()
+    if latents is not None:
+        meshes = {row["obj"]: read_obj((context.scratch / row["obj"]).read_bytes(), row["obj"]) for row in rows}
+        for row, mean in zip(rows, latents.of_meshes(meshes).values(), strict=True):
+            row["ss_latent"] = f"object_{row['instance_id']:03d}.ss_latent.npz"
+            (context.scratch / row["ss_latent"]).write_bytes(scenegen_files.latent_npz(mean))
+        made.metadata["ss_latents"] = {"engine": latents.identity.name, "count": len(rows)}
+    if features is None:
+        return {}
+    view = conditioning_view.read_view(context.inputs, with_geometry=False)
+    # Of the very file that the layout writes: SceneGen's own script reads it too.
+    feature = features.feature(scenegen_files.jpeg(view.picture))
+    (context.scratch / FEATURE).write_bytes(scenegen_files.feature_npz(feature))
+    made.metadata["vggt_feature"] = {"engine": features.identity.name, "shape": list(feature.shape)}
+    return {"vggt_feature": FEATURE}
 
 
 def _write_masked(context: StageContext, scaffold: Scaffold, found: ObjectMasks) -> Made:
@@ -171,7 +198,12 @@ def settings(profile: Profile, scene: SceneEntry) -> dict[str, Any]:
     """Which objects are taken, and the settings of an engine that finds them."""
     chosen = profile.engines.scene_objects
     if chosen.engine == "ground_truth":
-        return profile.objects.model_dump(mode="json")
+        engines = profile.engines
+        further = {"picture_features": engines.picture_features, "object_latents": engines.object_latents}
+        return {
+            **profile.objects.model_dump(mode="json"),
+            **{name: settings_in_key(section) for name, section in further.items() if section is not None},
+        }
     # How much of an object is hidden is only known where its geometry is.
     limits = profile.objects.model_dump(mode="json", include={"minimum_visible_pixels"})
     return {**limits, "engine": settings_in_key(chosen)}
@@ -180,7 +212,11 @@ def settings(profile: Profile, scene: SceneEntry) -> dict[str, Any]:
 def engine(engines: Engines, scene: SceneEntry) -> EngineIdentity:
     """The engine that finds objects; without one, the scene's own geometry."""
     finder = engines.scene_objects()
-    return EngineIdentity("ground_truth", "Apache-2.0") if finder is None else engine_identity(finder)
+    if finder is not None:
+        return engine_identity(finder)
+    makers = [maker.identity for maker in (engines.picture_features(), engines.object_latents()) if maker is not None]
+    licences = dict.fromkeys(["Apache-2.0", *(identity.licence for identity in makers)])
+    return EngineIdentity("ground_truth", " AND ".join(licences))
 
 
 STAGE = Stage(
@@ -194,6 +230,11 @@ STAGE = Stage(
     make=make,
     settings=settings,
     engine=engine,
-    sources=("resources/object_masks.py:Sam2Masks", "resources/object_masks.py:Sam3Masks"),
+    sources=(
+        "resources/object_masks.py:Sam2Masks",
+        "resources/object_masks.py:Sam3Masks",
+        "resources/vggt.py:VggtFeatures",
+        "resources/trellis_latents.py:TrellisLatents",
+    ),
     checks={"instance_mask": "Instance ids are uint16, 0 for the background, objects from 1."},
 )

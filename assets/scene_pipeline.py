@@ -21,7 +21,8 @@ from typing import Literal, TypeVar
 from ..datasets.catalog import SceneEntry
 from ..datasets.errors import CorruptFileError, StoreError
 from ..resources.engines import Engines
-from ..resources.failures import RULES, Reason, StageFailed, classify
+from ..resources.failures import RULES, Reason, StageFailed, again_after, classify
+from ..resources.machine_name import machine_name
 from ..resources.profiles import Profile
 from ..resources.records import Attempt, ContractObservation, Failure, KeyChange, KeyParts, Record, key_changes
 from ..resources.store import CorruptOutputError, SceneStore
@@ -213,13 +214,14 @@ class ScenePipeline:
                 record = self._make(scene, stage, parts, records, attempts)
             except Exception as error:  # noqa: BLE001 - every failure is classified, recorded and reported
                 event = self._failed(scene, stage, parts, error, attempts, time.perf_counter() - started)
+                again = again_after(error)
             else:
                 report(StageEvent(scene.scene_id, stage.name, "made", record.seconds, record=record))
                 return record
             assert event.failure is not None
             rule = RULES[Reason(event.failure.reason)]
             first_try = len(attempts) == (len(earlier.attempts) if earlier else 0) + 1
-            if rule.retry_at_once and first_try and not event.quarantined:
+            if again == "at_once" and first_try and not event.quarantined:
                 continue
             report(event)
             if rule.stops_batch:
@@ -239,7 +241,8 @@ class ScenePipeline:
         """Record a failed attempt (added to `attempts`); a corrupt input is set aside and raises _InputWasCorrupt."""
         attempt = self._attempt(error, parts.key(), seconds)
         attempts.append(attempt)
-        quarantined = self._note_failure(scene.scene_id, stage.name, attempts)
+        hopeless = again_after(error) == "after_change"
+        quarantined = self._note_failure(scene.scene_id, stage.name, attempts, hopeless=hopeless)
         broken = error.observation if isinstance(error, ContractBroken) else None
         event = StageEvent(
             scene.scene_id, stage.name, "failed", seconds, failure=attempt, quarantined=quarantined, broken=broken
@@ -307,6 +310,7 @@ class ScenePipeline:
             created_at=_now(),
             run=self.run_id,
             versions=library_versions(),
+            machine=machine_name(),
         )
 
     # ---------------------------------------------------------------- failures
@@ -325,11 +329,13 @@ class ScenePipeline:
         message = str(error) or type(error).__name__
         if reason is Reason.INTERNAL_ERROR:
             message = f"{type(error).__name__}: {message} ({_origin(error)})"
-        return Attempt(at=_now(), run=self.run_id, reason=reason, message=message, key=key, seconds=seconds)
+        log = error.log if isinstance(error, StageFailed) else ""
+        return Attempt(at=_now(), run=self.run_id, reason=reason, message=message, key=key, seconds=seconds, log=log)
 
-    def _note_failure(self, scene_id: str, stage: str, attempts: Sequence[Attempt]) -> bool:
+    def _note_failure(self, scene_id: str, stage: str, attempts: Sequence[Attempt], *, hopeless: bool) -> bool:
+        """Write a scene's attempts down; returns whether it is quarantined, at once where it is `hopeless`."""
         counted = sum(RULES[Reason(attempt.reason)].counts for attempt in attempts)
-        quarantined = counted >= self.profile.execution.max_attempts
+        quarantined = hopeless or counted >= self.profile.execution.max_attempts
         if any(RULES[Reason(attempt.reason)].stops_batch for attempt in attempts[-1:]):
             # A store that is full or gone cannot take the note either, and the scene is not to blame.
             return False

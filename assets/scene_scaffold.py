@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 from ..datasets.catalog import SceneEntry
-from ..datasets.tensors import EXACT_DEPTH, INTRINSICS
-from ..ops import object_motion, scene_geometry_file
-from ..resources.engines import EngineIdentity, Engines, Scaffold, engine_identity, settings_in_key
+from ..datasets.tensors import DEPTH, DYNAMIC_MASK, EXACT_DEPTH, INTRINSICS
+from ..ops import gaussian_file, object_motion, scene_geometry_file
+from ..ops.background_plate import BackgroundPlate
+from ..ops.gaussian_scene import ply_from_gaussians
+from ..resources.engines import ClipDepth, EngineIdentity, Engines, Scaffold, engine_identity, settings_in_key
 from ..resources.profiles import Profile
 from . import conditioning_view
 from .observations import observe
@@ -21,12 +23,16 @@ DEPTH_FILE = "depth.npz"
 DESCRIPTION = "scaffold.json"
 GEOMETRY = "scene.npz"
 MOTION = "motion.npz"
+CLIP_DEPTH = "clip_depth.npz"
+GAUSSIANS = "gaussians.npz"
+GAUSSIANS_FOR_VIEWERS = "gaussians.ply"
 
 
 def make(context: StageContext) -> Made:
     """Write depth.npz and scaffold.json; scene.npz where the engine made geometry that the view did not have (an engine
-    that finds depth only makes none); and motion.npz where objects move."""
-    view = conditioning_view.read_view(context.inputs)
+    that finds depth only makes none); gaussians.npz and gaussians.ply where it made Gaussians; motion.npz where objects
+    move; and of a video clip_depth.npz: depth, and where they are known moving, background_rgb and background_depth."""
+    view = conditioning_view.read_view(context.inputs, with_clip=True)
     scaffold = context.engines.scaffold(context.scene).build_scaffold(view, seed=context.seed)
     height, width = view.picture.shape[:2]
     made = Made(metadata={"metric": scaffold.metric, **scaffold.notes})
@@ -49,6 +55,12 @@ def make(context: StageContext) -> Made:
         displacement = np.stack([motion.displacement for motion in scaffold.motions])
         np.savez(context.scratch / MOTION, displacement=displacement)
         made.metadata["motions"] = description["motions"]
+    if scaffold.gaussians is not None:
+        (context.scratch / GAUSSIANS).write_bytes(gaussian_file.to_bytes(scaffold.gaussians))
+        (context.scratch / GAUSSIANS_FOR_VIEWERS).write_bytes(ply_from_gaussians(scaffold.gaussians))
+        made.metrics["gaussians"] = len(scaffold.gaussians)
+    if scaffold.clip is not None:
+        _write_clip_depth(context, made, scaffold.clip)
     if _may_move(context.profile, context.scene):
         made.metrics["moving_objects"] = len(object_motion.moving_ids(scaffold.motions))
     context.write_json(DESCRIPTION, description)
@@ -60,6 +72,29 @@ def make(context: StageContext) -> Made:
     }
     write_preview(context.scratch, depth_picture(scaffold.depth))
     return made
+
+
+def _write_clip_depth(context: StageContext, made: Made, clip: ClipDepth) -> None:
+    frames = context.profile.frames
+    observe(made, DEPTH, "clip", clip.depth, T=frames.count, H=frames.height, W=frames.width)
+    known: dict[str, Any] = {}
+    if clip.moving is not None:
+        observe(made, DYNAMIC_MASK, "clip", clip.moving, T=frames.count, H=frames.height, W=frames.width)
+        known["moving"] = clip.moving
+        made.metrics["moving_share"] = float(clip.moving.mean())
+    if clip.background is not None:
+        known |= {"background_rgb": clip.background.rgb, "background_depth": clip.background.depth}
+    np.savez_compressed(context.scratch / CLIP_DEPTH, depth=clip.depth, **known)
+
+
+def _read_clip_depth(inputs: StageInputs) -> ClipDepth | None:
+    if CLIP_DEPTH not in inputs.names(NAME):
+        return None
+    arrays = inputs.arrays(NAME, CLIP_DEPTH)
+    background = None
+    if "background_rgb" in arrays:
+        background = BackgroundPlate(arrays["background_rgb"], arrays["background_depth"])
+    return ClipDepth(arrays["depth"], arrays.get("moving"), background)
 
 
 def centre_depth(depth: np.ndarray) -> float:
@@ -76,7 +111,8 @@ def centre_depth(depth: np.ndarray) -> float:
 
 
 def read_scaffold(inputs: StageInputs) -> Scaffold:
-    """The published scaffold, with its geometry where there is any, and with motions where objects move."""
+    """The published scaffold, with its geometry or Gaussians where there are any, with motions where objects move, and
+    of a video with the depth of every frame."""
     description = inputs.json(NAME, DESCRIPTION)
     arrays = inputs.arrays(NAME, DEPTH_FILE)
     stage = description["geometry_stage"]
@@ -85,8 +121,19 @@ def read_scaffold(inputs: StageInputs) -> Scaffold:
         geometry = scene_geometry_file.from_bytes(inputs.path(stage, GEOMETRY).read_bytes())
     records = description.get("motions", [])
     motions = object_motion.from_records(records, inputs.arrays(NAME, MOTION)["displacement"]) if records else ()
+    gaussians = None
+    if GAUSSIANS in inputs.names(NAME):
+        file = inputs.path(NAME, GAUSSIANS)
+        gaussians = gaussian_file.from_bytes(file.read_bytes(), where=str(file))
     return Scaffold(
-        arrays["depth"], arrays["intrinsics"], description["metric"], geometry, description["notes"], motions
+        arrays["depth"],
+        arrays["intrinsics"],
+        description["metric"],
+        geometry,
+        description["notes"],
+        motions,
+        clip=_read_clip_depth(inputs),
+        gaussians=gaussians,
     )
 
 
@@ -96,7 +143,8 @@ def _may_move(profile: Profile, scene: SceneEntry) -> bool:
 
 
 def settings(profile: Profile, scene: SceneEntry) -> dict[str, Any]:
-    """The engine's settings; the field of view for pictures, whose own is not known; motion where objects may move."""
+    """The engine's settings; the field of view for pictures and videos, whose own is not known; motion where objects
+    may move."""
     chosen = profile.engines.scene_scaffold
     if scene.kind == "prompt":
         engine_settings: dict[str, Any] = {"engine": settings_in_key(chosen.prompt)}
@@ -106,7 +154,7 @@ def settings(profile: Profile, scene: SceneEntry) -> dict[str, Any]:
             return engine_settings
         return {**engine_settings, "motion": profile.motion.model_dump(mode="json"), "frames": profile.frames.count}
     return {
-        "engine": settings_in_key(chosen.image),
+        "engine": settings_in_key(chosen.of(scene.kind)),
         "horizontal_field_of_view": profile.view.horizontal_field_of_view,
     }
 
@@ -122,7 +170,8 @@ STAGE = Stage(
     code_version="1",
     description="Depth and intrinsics behind the view, and the geometry that further views are rendered from: the "
     "procedural scene itself, or a box of five textured planes behind a picture (Tour into the Picture). Depth that an "
-    "estimator finds in a picture comes without geometry.",
+    "estimator finds in a picture comes without geometry. VistaDream's way gives 3D Gaussians, also as a PLY file for "
+    "viewers. Of a video, the depth of every frame in one unit, what moves, and the background behind it.",
     kinds=frozenset({"numpy"}),
     make=make,
     settings=settings,
@@ -132,9 +181,17 @@ STAGE = Stage(
         "resources/embedded_engines.py:TourIntoPictureScaffold",
         "resources/depth_scaffolds.py:DepthProScaffold",
         "resources/depth_scaffolds.py:DepthAnythingScaffold",
+        "resources/clip_scaffold.py:ClipScaffold",
+        "resources/moge.py:MogeScaffold",
+        "resources/vistadream.py:VistaDreamScaffold",
+        "resources/picture_inpainter.py:OpenCvInpainter",
+        "resources/picture_inpainter.py:FluxFillInpainter",
+        "resources/picture_inpainter.py:StableDiffusionInpainter",
+        "resources/multiview_consistency.py:MultiviewConsistency",
     ),
     checks={
         "depth": "Depth is finite z-depth, 0 where invalid.",
+        "dynamic_mask": "Of a video, the mask of what moves has the clip's shape.",
         "intrinsics": "Intrinsics are finite, in pixels.",
     },
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import (
     camera_paths,
+    clip_captions,
     conditioning_view,
     depth_and_poses,
     gaussian_shards,
@@ -26,4 +27,6 @@ STAGES: tuple[Stage, ...] = (
     scene_preview.STAGE,
     quality_report.STAGE,
     gaussian_shards.STAGE,
+    # After the verdict: a vision-language model is not asked about clips that nobody trains on.
+    clip_captions.STAGE,
 )

@@ -1,5 +1,6 @@
 """The assets of a whole collection: its catalogue, and the tables made from what its scenes published."""
 
+import datetime
 from collections import Counter
 
 import dagster as dg
@@ -10,7 +11,8 @@ from ..datasets.errors import SceneloomError
 from ..datasets.object_table import SCENEGEN_METADATA
 from ..datasets.parquet import read_parquet
 from ..datasets.training_index import TRAINING_INDEX_SCHEMA
-from .catalog import CATALOG_TABLE, REJECTS_TABLE, refresh_catalog
+from .catalog import CATALOG_TABLE, REJECTS_TABLE, Catalog, refresh_catalog
+from .collection_forecast import CollectionForecast, collection_standing, standing_forecast
 from .collection_tables import write_scenegen_metadata, write_training_index
 from .event_metadata import plain_failures
 from .provenance_tags import CATALOG_VERSION
@@ -20,6 +22,8 @@ from .scene_runtime import SceneRuntime
 
 TABLE_GROUP = "tables"
 LISTED_REJECTS = 100
+FORECAST_SCENES = 200
+"""Scenes that a refresh looks at for its forecast: of a larger collection a random sample stands for all."""
 _TABLES: dict[str, tuple[str, pa.Schema]] = {
     CATALOG_TABLE: (CATALOG_TABLE, SCENE_CATALOG),
     "scenegen_metadata": ("scenegen_metadata", SCENEGEN_METADATA),
@@ -32,8 +36,8 @@ def build_table_assets(partitions: dg.DynamicPartitionsDefinition) -> list[dg.As
 
     @dg.asset(
         description="Every scene of the collection with its id, source, seed, split and licence, read from prompt "
-        "files, tables and picture folders; rejects are listed in scene_rejects with the reason. "
-        "Scenes whose input is gone are retired, never deleted.",
+        "files, tables, and folders of pictures and videos; rejects are listed in scene_rejects with the reason. "
+        "Scenes whose input is gone are retired, never deleted. Every refresh forecasts what the missing scenes take.",
         group_name=TABLE_GROUP,
         owners=OWNERS,
         kinds={"parquet"},
@@ -65,6 +69,7 @@ def build_table_assets(partitions: dg.DynamicPartitionsDefinition) -> list[dg.As
                 "dagster/row_count": len(refresh.catalog.entries),
                 "dagster/uri": runtime.store.table_url(CATALOG_TABLE),
                 "dagster/column_schema": column_schema(SCENE_CATALOG),
+                **forecast_metadata(runtime, refresh.catalog),
             },
         )
 
@@ -95,9 +100,9 @@ def build_table_assets(partitions: dg.DynamicPartitionsDefinition) -> list[dg.As
         )
 
     @dg.asset(
-        deps=["gaussian_shards"],
-        description="One row for each clip in a shard: where it is, its split, size, latent space, licence and "
-        "quality numbers. What a training job opens first.",
+        deps=["gaussian_shards", "clip_captions"],
+        description="One row for each clip in a shard: where it is, its split, size, caption, latent space, licence "
+        "and quality numbers. What a training job opens first.",
         group_name=TABLE_GROUP,
         owners=OWNERS,
         kinds={"parquet"},
@@ -118,6 +123,40 @@ def build_table_assets(partitions: dg.DynamicPartitionsDefinition) -> list[dg.As
         )
 
     return [scene_catalog, scenegen_metadata, training_index]
+
+
+def forecast_metadata(runtime: SceneRuntime, catalog: Catalog) -> dict[str, dg.MetadataValue]:
+    """What the missing scenes take, for the catalogue's page; never an error: a refresh goes on without a forecast."""
+    pipeline = runtime.pipeline()
+    counts: dict[str, dg.MetadataValue] = {}
+    try:
+        standing = collection_standing(catalog, pipeline, look_at=FORECAST_SCENES)
+        counts = {
+            "forecast/missing_scenes": dg.MetadataValue.int(round(standing.unfinished)),
+            "forecast/quarantined_scenes": dg.MetadataValue.int(round(standing.quarantined)),
+            "forecast/scenes_looked_at": dg.MetadataValue.int(standing.looked_at),
+        }
+        return counts | _forecast_values(standing_forecast(standing, pipeline, runtime.profile.forecast))
+    except SceneloomError as error:
+        return counts | {"forecast/note": dg.MetadataValue.text(str(error))}
+
+
+def _forecast_values(found: CollectionForecast) -> dict[str, dg.MetadataValue]:
+    total = found.forecast
+    values = {
+        "forecast/gpu_hours": dg.MetadataValue.float(total.gpu_hours),
+        "forecast/gpus": dg.MetadataValue.int(total.gpus),
+        "forecast/finish": dg.MetadataValue.timestamp(total.finish(datetime.datetime.now(datetime.UTC))),
+        "forecast/measured_on": dg.MetadataValue.json(found.measured_on),
+        "forecast/stages": dg.MetadataValue.json(total.for_metadata()),
+    }
+    if total.bytes is not None:
+        values["forecast/bytes"] = dg.MetadataValue.int(round(total.bytes))
+    if total.cost is not None:
+        values["forecast/cost"] = dg.MetadataValue.float(total.cost)
+    if found.note is not None:
+        values["forecast/note"] = dg.MetadataValue.text(found.note)
+    return values
 
 
 def build_table_checks() -> list[dg.AssetChecksDefinition]:

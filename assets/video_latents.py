@@ -36,7 +36,8 @@ from .pictures_of_arrays import PREVIEW_FRAMES, spread
 from .stage import Made, Stage, StageContext, StageInputs
 
 NAME = "video_latents"
-LATENT_SPACE = "latent_space.json"
+PRIMARY = ""
+"""The latent space that shards hold, where others have the profile's names."""
 
 
 def video_name(trajectory: str) -> str:
@@ -49,19 +50,14 @@ def pictures_name(trajectory: str) -> str:
     return f"{trajectory}.pictures.npz"
 
 
-def latents_name(trajectory: str) -> str:
-    """File name of a trajectory's latents."""
-    return f"{trajectory}.latents.npz"
+def latents_name(trajectory: str, space: str = "") -> str:
+    """File name of a trajectory's latents: of shards, or in one more latent space, by the profile's name for it."""
+    return ".".join(filter(None, (trajectory, space, "latents", "npz")))
 
 
-def extra_latents_name(trajectory: str, space: str) -> str:
-    """File name of a trajectory's latents in one more latent space, by the profile's name for it."""
-    return f"{trajectory}.{space}.latents.npz"
-
-
-def extra_latent_space_name(space: str) -> str:
-    """File name of one more latent space's declaration."""
-    return f"latent_space.{space}.json"
+def latent_space_name(space: str = "") -> str:
+    """File name of a latent space's declaration, by the same names."""
+    return ".".join(filter(None, ("latent_space", space, "json")))
 
 
 def make(context: StageContext) -> Made:
@@ -71,15 +67,17 @@ def make(context: StageContext) -> Made:
     A clip that was generated as a whole is written while the next one is being generated.
     """
     profile = context.profile
+    profile.require_engines_for({context.scene.kind})
     frames = profile.frames
-    codec, extra_codecs = context.engines.latent_codec(), context.engines.extra_latent_codecs()
+    codecs = {PRIMARY: context.engines.latent_codec(), **context.engines.extra_latent_codecs()}
     chosen = _codecs(profile)
+    in_one_pass = len(codecs) == 1 and not chosen[PRIMARY].measure_drift
     scene = context.engines.video().open_scene(
         scene_scaffold.read_scaffold(context.inputs),
-        conditioning_view.read_view(context.inputs, with_geometry=False),
+        conditioning_view.read_view(context.inputs, with_geometry=False, with_clip=True),
         context.scene.prompt or "",
     )
-    made = Made(metadata={"latent_space": codec.space.id})
+    made = Made(metadata={"latent_space": codecs[PRIMARY].space.id})
     shown: dict[str, list[NDArray[np.uint8]]] = {}
     with ClipWriter() as writer:
         for trajectory in profile.trajectories.names:
@@ -87,22 +85,23 @@ def make(context: StageContext) -> Made:
             kept = shown[trajectory] = []
             if isinstance(scene, ClipGenerator):
                 clip = scene.generate(cameras, seed=context.seed)
-            elif extra_codecs or chosen[""].measure_drift:
+            elif in_one_pass:
+                frames_of_clip = scene.frames(cameras, seed=context.seed)
+                _write_rendered(context, made, codecs[PRIMARY], trajectory, frames_of_clip, kept)
+                continue
+            else:
                 rendered = np.stack(list(scene.frames(cameras, seed=context.seed)))
                 clip = GeneratedClip(rendered, None, None, {})
-            else:
-                _write_rendered(context, made, codec, trajectory, scene.frames(cameras, seed=context.seed), kept)
-                continue
             spaces = {
-                name: latents_of(clip, each, measure_drift=chosen[name].measure_drift)
-                for name, each in {"": codec, **extra_codecs}.items()
+                space: latents_of(clip, codec, measure_drift=chosen[space].measure_drift)
+                for space, codec in codecs.items()
             }
             writer.submit(functools.partial(_write_clip, context, made, trajectory, clip, spaces, kept))
-    context.write_json(LATENT_SPACE, codec.space.to_json())
-    for name, each in extra_codecs.items():
-        context.write_json(extra_latent_space_name(name), each.space.to_json())
-    if extra_codecs:
-        made.metadata["extra_latent_spaces"] = {name: each.space.id for name, each in extra_codecs.items()}
+    for space, codec in codecs.items():
+        context.write_json(latent_space_name(space), codec.space.to_json())
+    extra = {space: codec.space.id for space, codec in codecs.items() if space != PRIMARY}
+    if extra:
+        made.metadata["extra_latent_spaces"] = extra
     (context.scratch / PREVIEW_NAME).write_bytes(contact_sheet(shown))
     made.metrics |= {
         "clips": len(shown),
@@ -126,7 +125,7 @@ def _write_rendered(
         _keep_some(frames, kept, size.count), codec.encode, functools.partial(_write_pictures, context, trajectory)
     )
     observe(made, RGB, trajectory, np.stack(kept), T=len(kept), H=size.height, W=size.width)
-    _write_latents(context, made, trajectory, latents_name(trajectory), latents, codec.space)
+    _write_latents(context, made, trajectory, PRIMARY, latents, codec.space)
 
 
 def _write_clip(
@@ -142,26 +141,25 @@ def _write_clip(
     observe(made, RGB, trajectory, clip.frames, T=size.count, H=size.height, W=size.width)
     kept += [clip.frames[index] for index in spread(size.count, PREVIEW_FRAMES)]
     facts: dict[str, Any] = dict(clip.notes)
-    for name, found in spaces.items():
-        file = extra_latents_name(trajectory, name) if name else latents_name(trajectory)
-        _write_latents(context, made, trajectory, file, found.latents, found.space)
+    for space, found in spaces.items():
+        _write_latents(context, made, trajectory, space, found.latents, found.space)
         if found.drift is not None:
-            metric = f"latent_drift_{name}" if name else "latent_drift"
+            metric = "_".join(filter(None, ("latent_drift", space)))
             facts[metric] = found.drift
             made.metrics[metric] = max(found.drift, made.metrics.get(metric, 0.0))
-    facts["latents_from"] = {name or "primary": found.source for name, found in spaces.items()}
+    facts["latents_from"] = {space or "primary": found.source for space, found in spaces.items()}
     made.metadata.setdefault("clips", {})[trajectory] = facts
     _write_pictures(context, trajectory, iter(clip.frames))
 
 
 def _write_latents(
-    context: StageContext, made: Made, trajectory: str, file: str, latents: NDArray[np.float16], space: LatentSpace
+    context: StageContext, made: Made, trajectory: str, name: str, latents: NDArray[np.float16], space: LatentSpace
 ) -> None:
     size = context.profile.frames
     shape = space.latent_shape(size.count, size.height, size.width)
-    name = trajectory if file == latents_name(trajectory) else file.removesuffix(".latents.npz")
-    observe(made, LATENTS, name, latents, **dict(zip(("C", "t", "h", "w"), shape, strict=True)))
-    np.savez(context.scratch / file, latents=latents)
+    array = ".".join(filter(None, (trajectory, name)))
+    observe(made, LATENTS, array, latents, **dict(zip(("C", "t", "h", "w"), shape, strict=True)))
+    np.savez(context.scratch / latents_name(trajectory, name), latents=latents)
 
 
 def _write_pictures(context: StageContext, trajectory: str, frames: Iterator[NDArray[np.uint8]]) -> None:
@@ -211,8 +209,8 @@ def settings(profile: Profile, scene: SceneEntry) -> dict[str, Any]:
 
 
 def _codecs(profile: Profile) -> dict[str, LatentCodecSettings]:
-    """Settings of every codec by the name of its space; "" is the one that shards hold."""
-    return {"": profile.engines.latent_codec, **profile.engines.extra_latent_codecs}
+    """Settings of every codec by the name of its space."""
+    return {PRIMARY: profile.engines.latent_codec, **profile.engines.extra_latent_codecs}
 
 
 def _numerics(codec: LatentCodecSettings) -> dict[str, Any]:
@@ -251,6 +249,9 @@ STAGE = Stage(
         "resources/latent_codec.py:LatentCodec",
         "resources/sana_wm_video.py:SanaWMVideo",
         "resources/wan_vace_video.py:WanVaceVideo",
+        "resources/warped_video.py:WarpedVideo",
+        "resources/gaussian_video.py:GaussianVideo",
+        "resources/gen3c.py:Gen3cVideo",
     ),
     checks={
         "rgb": "Frames are uint8 sRGB at the profile's size.",

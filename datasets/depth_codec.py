@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 Float16 = NDArray[np.float16]
 Float32 = NDArray[np.float32]
 UInt16 = NDArray[np.uint16]
+DepthTier = Literal["bounded", "exact"]
 Prediction = Literal["above", "smooth"]
 
 PREDICTIONS: tuple[Prediction, ...] = get_args(Prediction)

@@ -8,12 +8,12 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .depth_codec import BOUNDED_RELATIVE_ERROR, PREDICTIONS, DepthCode, Prediction
+from .depth_codec import BOUNDED_RELATIVE_ERROR, PREDICTIONS, DepthCode, DepthTier, Prediction
 from .errors import ContractError, CorruptFileError, InputError, StoreError
 from .picture_runs import PictureRun, decode_frames
 from .tensors import (
@@ -32,7 +32,6 @@ from .tensors import (
 Float16 = NDArray[np.float16]
 Float32 = NDArray[np.float32]
 UInt8 = NDArray[np.uint8]
-DepthTier = Literal["exact", "bounded"]
 
 _DEPTH_LEVEL = 8
 """Blosc's level of zstd for depth: 10 to 30 % smaller than 5; 9 takes 15 % less and up to fifteen times as long."""

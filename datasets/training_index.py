@@ -37,8 +37,9 @@ TRAINING_INDEX_SCHEMA = pa.schema(
         pa.field("shard", pa.string(), nullable=False, metadata={"meaning": "URL relative to the index's folder"}),
         pa.field("clip_index", pa.int32(), nullable=False, metadata={"meaning": "row of the shard's arrays"}),
         pa.field("split", pa.string(), nullable=False, metadata={"meaning": "train, validation or test"}),
-        pa.field("kind", pa.string(), nullable=False, metadata={"meaning": "prompt or image"}),
-        pa.field("prompt", pa.string(), metadata={"meaning": "null for a picture without caption"}),
+        pa.field("kind", pa.string(), nullable=False, metadata={"meaning": "prompt, image or video"}),
+        pa.field("prompt", pa.string(), metadata={"meaning": "null for a picture or video without caption"}),
+        pa.field("caption", pa.string(), metadata={"meaning": "what the clip shows, a line a window; null for none"}),
         pa.field("frames", pa.int32(), nullable=False),
         pa.field("height", pa.int32(), nullable=False, metadata={"unit": "pixels"}),
         pa.field("width", pa.int32(), nullable=False, metadata={"unit": "pixels"}),
@@ -46,7 +47,9 @@ TRAINING_INDEX_SCHEMA = pa.schema(
         pa.field("latent_space", pa.string(), nullable=False, metadata={"meaning": "id of the VAE and normalisation"}),
         pa.field("metric", pa.bool_(), nullable=False, metadata={"meaning": "depth and poses are truly in metres"}),
         pa.field("engine", pa.string(), nullable=False, metadata={"meaning": "what made the pictures"}),
-        pa.field("licence", pa.string(), metadata={"meaning": "of prompt or picture, null when the source is silent"}),
+        pa.field(
+            "licence", pa.string(), metadata={"meaning": "of prompt, picture or video, null when the source is silent"}
+        ),
         pa.field("seed", pa.int64(), nullable=False),
         pa.field("content_key", pa.string(), nullable=False, metadata={"meaning": "digest of all that made the shard"}),
         pa.field("passed", pa.bool_(), nullable=False, metadata={"meaning": "verdict of the quality thresholds"}),

@@ -156,7 +156,7 @@ def iter_video(source: VideoSource) -> Iterator[UInt8]:
         for frame in container.decode(stream):
             count += 1
             if count <= expected:
-                yield _to_rgb(frame, source, count - 1)
+                yield rgb_of_frame(frame, source, count - 1)
         if count != expected:
             raise CorruptFileError(
                 f"{count} frames decode, {expected} are declared", where=_name(source), remedy=_REMAKE
@@ -211,7 +211,16 @@ def _to_yuv(frame: UInt8) -> av.video.frame.VideoFrame:
     )
 
 
-def _to_rgb(frame: av.video.frame.VideoFrame, source: VideoSource, index: int) -> UInt8:
+def rgb_of_frame(frame: av.video.frame.VideoFrame, source: VideoSource, index: int) -> UInt8:
+    """A decoded frame as (H, W, 3) uint8 sRGB.
+
+    Args:
+        frame: as PyAV decoded it.
+        source, index: where it is from, for the error.
+
+    Raises:
+        CorruptFileError: the decoder marked it as damaged.
+    """
     from av.video.reformatter import ColorRange, Colorspace
 
     if frame.is_corrupt:
@@ -307,7 +316,7 @@ def _decode_selected(
                 jump, resumed = found >= resumed, None
             if found == index:
                 position = index + 1
-                yield _to_rgb(frame, source, index)
+                yield rgb_of_frame(frame, source, index)
                 break
         else:
             raise CorruptFileError(f"frame {index} does not decode", where=_name(source), remedy=_REMAKE)

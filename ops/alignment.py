@@ -6,6 +6,7 @@ them onto the commanded cameras; the rest is the estimator's, or the video's, er
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
@@ -153,6 +154,31 @@ def align_cameras(estimated: NDArray[np.floating], commanded: NDArray[np.floatin
         position_rmse=_rms(np.linalg.norm(aligned[:, :3, 3] - target, axis=1)),
         rotation_rmse_degrees=float(np.degrees(_rms(angles))),
     )
+
+
+def with_scale(
+    similarity: Similarity, estimated: NDArray[np.floating], commanded: NDArray[np.floating], scale: float
+) -> Similarity:
+    """The similarity with a scale that is known from elsewhere, as from depth, where the cameras determine none.
+
+    The rotation stays; the translation brings the paths' mean centres together.
+
+    Args:
+        similarity: of `align_cameras`.
+        estimated, commanded: (T, 4, 4) c2w, as it was given them.
+        scale: metres per unit of the estimate.
+    """
+    a, b = np.asarray(estimated, dtype=np.float64), np.asarray(commanded, dtype=np.float64)
+    translation = b[:, :3, 3].mean(axis=0) - scale * similarity.rotation @ a[:, :3, 3].mean(axis=0)
+    aligned = _transform(a, scale, similarity.rotation, translation)
+    rmse = _rms(np.linalg.norm(aligned[:, :3, 3] - b[:, :3, 3], axis=1))
+    return dataclasses.replace(similarity, scale=scale, translation=translation, position_rmse=rmse)
+
+
+def path_length(c2w: NDArray[np.floating]) -> float:
+    """Way of the camera's centre along (T, 4, 4) poses, in their unit."""
+    centres = np.asarray(c2w, dtype=np.float64)[:, :3, 3]
+    return float(np.linalg.norm(np.diff(centres, axis=0), axis=1).sum())
 
 
 def _scale_for_rotation(source: Float64, target: Float64, rotation: Float64) -> tuple[float, bool]:

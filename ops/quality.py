@@ -7,7 +7,7 @@ memory stays at a few frames whatever the clip's length.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,6 +88,40 @@ class ClipMetrics:
         return {name: float(value) for name, value in asdict(self).items()}
 
 
+@dataclass(frozen=True, slots=True)
+class CameraMetrics:
+    """How far the estimated cameras of a clip are from the commanded ones, once a similarity has aligned them. A number
+    that means nothing for the clip is NaN.
+
+    Attributes:
+        trajectory_error: root mean square distance of the centres, relative to the commanded path's length; to half of
+            the median depth where the path is shorter than that, as when the camera only turns.
+        camera_rotation_error: root mean square angle between the orientations, degrees.
+        relative_translation_error: root mean square error of the motion from frame to frame, relative to the mean step
+            of the commanded path; NaN for a camera that stands still.
+        relative_rotation_error: the same of the rotation, degrees.
+        focal_error: largest relative error of the focal length.
+        vertical_field_of_view_lowest, vertical_field_of_view_highest: of the estimated cameras, degrees.
+        camera_scale: commanded metres per metre of the estimate; NaN where one of the two is not metric.
+        depth_scale_error: |1 − s|, s the scale that the depth would need in addition to that of the cameras to be what
+            the commanded cameras should see; NaN where nothing is known of that, or depth gave the scale.
+    """
+
+    trajectory_error: float
+    camera_rotation_error: float
+    relative_translation_error: float
+    relative_rotation_error: float
+    focal_error: float
+    vertical_field_of_view_lowest: float
+    vertical_field_of_view_highest: float
+    camera_scale: float
+    depth_scale_error: float
+
+    def as_dict(self) -> dict[str, float]:
+        """All numbers by name."""
+        return {name: float(value) for name, value in asdict(self).items()}
+
+
 class QualityThresholds(BaseModel):
     """Limits that a clip has to keep to enter training data. A limit set to None is not applied.
 
@@ -146,6 +180,39 @@ class QualityThresholds(BaseModel):
     )
     minimum_clearance: float | None = Field(
         default=0.05, ge=0, description="Nearer than 5 cm (units) to a surface the picture is one blurred patch."
+    )
+    maximum_trajectory_error: float | None = Field(
+        default=0.05,
+        ge=0,
+        description="Of estimated cameras, relative to the path. Good estimates stay below 0.01; those of another path "
+        "come to 0.2 and more.",
+    )
+    maximum_camera_rotation_error: float | None = Field(
+        default=5.0, ge=0, description="Of estimated cameras, degrees: a fifteenth of a usual field of view."
+    )
+    maximum_relative_translation_error: float | None = Field(
+        default=0.5, ge=0, description="Of estimated cameras, relative to a mean step: beyond half of it paths jump."
+    )
+    maximum_relative_rotation_error: float | None = Field(
+        default=1.0, ge=0, description="Of estimated cameras, degrees from frame to frame: more is visible shaking."
+    )
+    maximum_focal_error: float | None = Field(
+        default=0.2, ge=0, description="Of estimated cameras, relative: beyond it depth is bent visibly."
+    )
+    minimum_vertical_field_of_view_lowest: float | None = Field(
+        default=15.0, ge=0, le=180, description="Of estimated cameras, degrees: below it the estimate diverged."
+    )
+    maximum_vertical_field_of_view_highest: float | None = Field(
+        default=120.0, ge=0, le=180, description="Of estimated cameras, degrees: above it the estimate diverged."
+    )
+    minimum_camera_scale: float | None = Field(
+        default=0.5, gt=0, description="Of estimates that say they are metric, for commanded cameras that are."
+    )
+    maximum_camera_scale: float | None = Field(
+        default=2.0, gt=0, description="Of estimates that say they are metric, for commanded cameras that are."
+    )
+    maximum_depth_scale_error: float | None = Field(
+        default=0.15, ge=0, description="Of estimated depth: beyond it depth and cameras have two scales."
     )
 
 
@@ -233,13 +300,19 @@ def measure_clip(
     )
 
 
-def judge(metrics: ClipMetrics, thresholds: QualityThresholds) -> Verdict:
+def judge(metrics: ClipMetrics, thresholds: QualityThresholds, cameras: CameraMetrics | None = None) -> Verdict:
     """Compare a clip's numbers with the limits.
 
-    A number that could not be measured fails its limit, except the clearance, which only some engines know.
+    A number that could not be measured fails its limit, except the clearance, which only some engines know, and those
+    of estimated cameras, which may mean nothing for a clip.
+
+    Args:
+        metrics: of the clip.
+        thresholds: the limits.
+        cameras: of estimated cameras; None where the cameras are the commanded ones.
     """
     failures = []
-    values = metrics.as_dict()
+    values = metrics.as_dict() | (dict.fromkeys(_CAMERA_METRICS, math.nan) if cameras is None else cameras.as_dict())
     for name, limit in thresholds.model_dump().items():
         if limit is None:
             continue
@@ -253,7 +326,8 @@ def judge(metrics: ClipMetrics, thresholds: QualityThresholds) -> Verdict:
     return Verdict(passed=not failures, failures=tuple(failures))
 
 
-_OPTIONAL_METRICS = frozenset({"clearance"})
+_CAMERA_METRICS = tuple(field.name for field in fields(CameraMetrics))
+_OPTIONAL_METRICS = frozenset({"clearance", *_CAMERA_METRICS})
 
 
 def _require_one_clip(

@@ -1,5 +1,7 @@
 """What Dagster knows about sceneloom, for one profile: assets, checks, jobs, schedules, sensors."""
 
+from collections.abc import Iterator, Mapping
+
 import dagster as dg
 
 from ..assets.release_assets import build_release_assets, build_release_checks
@@ -8,6 +10,7 @@ from ..assets.scene_partitions import scene_partitions
 from ..assets.scene_runtime import SceneRuntime
 from ..assets.stages import STAGES
 from ..assets.table_assets import build_table_assets, build_table_checks
+from ..resources.profile_sections import Section
 from ..resources.profiles import Profile
 from .automation import build_schedules, build_sensors
 from .jobs import build_jobs
@@ -38,6 +41,16 @@ def build_definitions(runtime: SceneRuntime) -> dg.Definitions:
 
 def device_pool(profile: Profile) -> str | None:
     """The concurrency pool of the stages: runs that share a device take turns."""
-    engines = profile.engines
-    on_device = engines.video_latents.device != "cpu" or engines.latent_codec.device != "cpu"
-    return ACCELERATOR_POOL if on_device else None
+    return ACCELERATOR_POOL if set(_devices(profile.engines)) - {"cpu"} else None
+
+
+def _devices(value: object, name: str = "") -> Iterator[str]:
+    """The devices that sections below a value name."""
+    if isinstance(value, Section):
+        for inner_name, inner in value:
+            yield from _devices(inner, inner_name)
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _devices(inner)
+    elif name == "device":
+        yield str(value)

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from ..resources.machine_checks import Check, engine_checks, machine_checks
+from ..resources.machine_checks import Check, engine_checks, machine_checks, started_worker_checks
 from ..resources.profiles import Profile
 
 PIPE_WIDTH = 240
@@ -16,7 +16,7 @@ PIPE_WIDTH = 240
 
 def examine_machine(profile: Profile) -> bool:
     """Print one table of the machine and the profile's engines. Returns whether everything needed is there."""
-    checks = [*machine_checks(profile), *engine_checks(profile)]
+    checks = [*machine_checks(profile), *engine_checks(profile), *started_worker_checks(profile)]
     console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
     console.print(_table(checks))
     missing = [check for check in checks if check.verdict == "missing"]

@@ -60,6 +60,9 @@ def print_forecast(console: Console, found: CollectionForecast, start: datetime.
     console.print(table)
     for line in _totals(total, start):
         console.print(line, highlight=False, markup=False)
+    if found.measured_on:
+        machines = "; ".join(f"{name} ({records} records)" for name, records in found.measured_on.items())
+        console.print(f"measured on: {machines}", highlight=False, markup=False)
     _print_quarantined(console, found)
 
 

@@ -19,6 +19,8 @@ from ..datasets.errors import InputError
 from ..resources.profiles import load_profile
 
 scenes_app = typer.Typer(no_args_is_help=True, help="How scenes stand, why, and what to do about it.")
+LOG_LINES = 12
+"""Lines of a worker's log that are shown of a failed attempt."""
 
 PIPE_WIDTH = 200
 SHOWN_CHARACTERS = 60
@@ -36,7 +38,7 @@ def list_scenes(
     """Every scene of the catalogue with the state of its stages."""
     runtime = SceneRuntime(load_profile(config))
     pipeline = runtime.pipeline()
-    headings = ("scene", "kind", "split", "state", "stage", "prompt or picture")
+    headings = ("scene", "kind", "split", "state", "stage", "prompt or file")
     table = Table(*(Column(name, no_wrap=True) for name in headings))
     for scene in runtime.catalog().entries.values():
         statuses = pipeline.status(scene)
@@ -44,7 +46,7 @@ def list_scenes(
         shown = scene.status if scene.status == "retired" else (open_stages[0].state if open_stages else "current")
         if state is None or shown == state or any(status.state == state for status in statuses):
             stage = open_stages[0].stage if open_stages else ""
-            made_from = scene.prompt or PurePosixPath(scene.image_url or "").name
+            made_from = scene.prompt or PurePosixPath(scene.image_url or scene.video_url or "").name
             table.add_row(scene.scene_id, scene.kind, scene.split, shown, stage, _shortened(made_from))
     # A pipe has no width of its own; who reads it wants whole rows.
     Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
@@ -71,6 +73,8 @@ def why(scene: _Scene, config: _Config = None) -> None:
                     markup=False,
                     highlight=False,
                 )
+                for line in attempt.log.splitlines()[-LOG_LINES:]:
+                    console.print(f"        {line}", markup=False, highlight=False)
 
 
 @scenes_app.command("retry")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets.errors import EngineError, InputError
-from .engines import Part
+from .engines import ClipToCaption, Part
 from .model_engine import ModelEngine, load_processor
 from .model_loading import load_model
 from .resident_models import ResidentModels
@@ -31,21 +31,21 @@ class ClipCaption:
         frame_range: (first, one past the last) frame of the window.
         text: one line.
         seen: the frames that the model looked at.
-        tokens: that it wrote.
+        tokens: that it wrote; None where no model wrote the text.
         complete: false where it wrote as much as it may: the text ends with its last whole sentence, if it has one.
     """
 
     frame_range: tuple[int, int]
     text: str
     seen: tuple[int, ...]
-    tokens: int
+    tokens: int | None
     complete: bool
 
     def record(self) -> dict[str, Any]:
         """JSON."""
         return {
             "frame_range": list(self.frame_range),
-            "caption": self.text,
+            "text": self.text,
             "seen": list(self.seen),
             "tokens": self.tokens,
             "complete": self.complete,
@@ -63,8 +63,9 @@ class ClipCaptioner(ModelEngine):
 
     name: ClassVar[str] = "vlm"
     needs: ClassVar[frozenset[Part]] = frozenset({"frames"})
-    gives: ClassVar[frozenset[Part]] = frozenset()
+    gives: ClassVar[frozenset[Part]] = frozenset({"captions"})
     model_class: ClassVar[str] = "AutoModelForImageTextToText"
+    is_stand_in = False
 
     def __init__(self, settings: CaptionSettings, models: ResidentModels | None = None) -> None:
         super().__init__(settings, models)
@@ -85,6 +86,15 @@ class ClipCaptioner(ModelEngine):
         """The windows of a clip of so many frames, as the settings have them."""
         return caption_windows(frames, length=self.settings.window_frames, overlap=self.settings.overlap_frames)
 
+    def caption_clip(self, clip: ClipToCaption) -> list[ClipCaption]:
+        """Caption the windows of a clip, of which only the frames that the model sees are read.
+
+        Raises:
+            EngineError: the model cannot be loaded, or wrote nothing.
+        """
+        with self.model() as parts:
+            return [self._caption(parts, clip.read, window) for window in self.windows(clip.frames)]
+
     def caption(self, frames: Frames, windows: Sequence[tuple[int, int]] | None = None) -> list[ClipCaption]:
         """Caption windows of a clip.
 
@@ -104,12 +114,16 @@ class ClipCaptioner(ModelEngine):
                     where=self.place,
                     remedy="Give windows inside the clip, each of one frame or more.",
                 )
-        with self.model() as parts:
-            return [self._caption(parts, frames, window) for window in chosen]
 
-    def _caption(self, parts: _Parts, frames: Frames, window: tuple[int, int]) -> ClipCaption:
+        def read(indices: Sequence[int]) -> Frames:
+            return [frames[index] for index in indices]
+
+        with self.model() as parts:
+            return [self._caption(parts, read, window) for window in chosen]
+
+    def _caption(self, parts: _Parts, read: Callable[[Sequence[int]], Frames], window: tuple[int, int]) -> ClipCaption:
         seen = seen_frames(window, self.settings.pictures)
-        pictures = [_smaller(frames[index], self.settings.longest_side) for index in seen]
+        pictures = [_smaller(frame, self.settings.longest_side) for frame in read(seen)]
         content = [*({"type": "image", "image": each} for each in pictures), self._question()]
         inputs = parts.processor.apply_chat_template(
             [{"role": "user", "content": content}],

@@ -1,8 +1,8 @@
-"""Collections: prompts and pictures, from any mix of sources, into one catalogue of scenes.
+"""Collections: prompts, pictures and videos, from any mix of sources, into one catalogue of scenes.
 
 Sources are fsspec URLs or local paths: text files (a prompt a line), tables (CSV, JSON lines, Parquet), folders of
-pictures with captions beside them, single pictures. What a scene is called depends on what it is made from alone, so
-the order of sources, the machine and the time play no part.
+pictures and videos with captions beside them, single pictures and videos. What a scene is called depends on what it is
+made from alone, so the order of sources, the machine and the time play no part.
 """
 
 from __future__ import annotations
@@ -25,34 +25,38 @@ import fsspec
 import numpy as np
 import pyarrow as pa
 
-from ..datasets.catalog import SPLITS, Reject, SceneEntry, Split, catalog_entries
+from ..datasets.catalog import SPLITS, Reject, SceneEntry, SceneKind, Split, catalog_entries
 from ..datasets.errors import InputError
+from ..datasets.parquet import parquet_table
 from ..ops.perceptual_hash import first_alike, perceptual_hash
 from ..ops.pictures import MAXIMUM_PIXELS, MINIMUM_SIDE, PictureRefused, decode_picture
+from .input_videos import VIDEO_SUFFIXES, VideoLimits, VideoRefused, VideoSampling, examine_video, sha256_of
 
-COLUMNS = ("id", "prompt", "image", "seed", "split", "licence", "tags")
-"""The columns that a table may have; it must have `prompt` or `image`."""
+COLUMNS = ("id", "prompt", "image", "video", "seed", "split", "licence", "tags")
+"""The columns that a table may have; it must have `prompt`, `image` or `video`."""
 
 PICTURE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".mpo", ".png", ".apng", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".ppm", ".pgm"}
     | {".avif", ".jp2", ".heic", ".heif"}
 )
-"""Files of a folder that are taken for pictures; everything else but captions is left alone."""
+"""Files of a folder that are taken for pictures; everything else but videos and captions is left alone."""
 
 PERCEPTUAL_DISTANCE = 6
-"""Default largest number of differing fingerprint bits for two pictures to count as one."""
+"""Default largest number of differing fingerprint bits for two pictures, or the first frames of two videos, to count as
+one."""
 
 DEFAULT_SPLIT: Mapping[Split, float] = {"train": 0.9, "validation": 0.05, "test": 0.05}
 
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{2,62}")
 _SLUG_LENGTH = 40
-_LARGEST_FILE = 256 * 2**20
+_LARGEST_PICTURE = 256 * 2**20
+_LARGEST_VIDEO = 16 * 2**30
 _READERS = 8
 _LARGEST_SEED = 2**63 - 1
 
 
 class RowProblem(StrEnum):
-    """Why a row gives no scene, beside the reasons of `ops.pictures.PictureProblem`. Never rename one."""
+    """Why a row gives no scene, beside those of `PictureProblem` and `VideoProblem`. Never rename one."""
 
     EMPTY = "empty"
     INVALID_ROW = "invalid_row"
@@ -60,11 +64,13 @@ class RowProblem(StrEnum):
     INVALID_SEED = "invalid_seed"
     INVALID_SPLIT = "invalid_split"
     MISSING_IMAGE = "missing_image"
+    MISSING_VIDEO = "missing_video"
     FILE_TOO_LARGE = "file_too_large"
     CAPTION_WITHOUT_IMAGE = "caption_without_image"
     EXACT_DUPLICATE = "exact_duplicate"
     NEAR_DUPLICATE = "near_duplicate"
     ID_COLLISION = "id_collision"
+    STILL_ENGINE = "still_engine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +93,17 @@ class _Row:
 
 @dataclass(frozen=True, slots=True)
 class _Folder:
-    """Where a source's relative picture paths start."""
+    """Where a source's relative paths start."""
 
     filesystem: Any
     path: str
 
 
 @dataclass(frozen=True, slots=True)
-class _Picture:
-    """What the catalogue holds of a picture."""
+class _Material:
+    """What the catalogue holds of a picture or video; `frames` and `seconds` are a video's."""
 
+    kind: SceneKind
     url: str
     sha256: str
     size: int
@@ -104,6 +111,21 @@ class _Picture:
     width: int
     height: int
     fingerprint: str
+    frames: int | None = None
+    seconds: float | None = None
+
+    def columns(self) -> dict[str, Any]:
+        """Values of the entry's attributes."""
+        kind = self.kind
+        shared = {"width": self.width, "height": self.height, "perceptual_hash": self.fingerprint}
+        own = {
+            f"{kind}_url": self.url,
+            f"{kind}_sha256": self.sha256,
+            f"{kind}_bytes": self.size,
+            f"{kind}_version": self.version,
+        }
+        lasting = {"video_frames": self.frames, "video_seconds": self.seconds} if kind == "video" else {}
+        return {**shared, **own, **lasting}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +137,11 @@ class _Candidate:
 
 
 class _RowRefused(Exception):
-    def __init__(self, reason: str, message: str, image_url: str | None = None) -> None:
+    def __init__(self, reason: str, message: str, url: str | None = None) -> None:
         super().__init__(message)
         self.reason = reason
         self.message = message
-        self.image_url = image_url
+        self.url = url
 
 
 def read_sources(
@@ -129,25 +151,31 @@ def read_sources(
     minimum_side: int = MINIMUM_SIDE,
     maximum_pixels: int = MAXIMUM_PIXELS,
     perceptual_distance: int = PERCEPTUAL_DISTANCE,
+    video_limits: VideoLimits = VideoLimits(),  # noqa: B008 - frozen
+    sampling: VideoSampling | None = None,
     previous: pa.Table | None = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> CatalogResult:
     """Read every source into scenes and rejects.
 
-    A row that repeats an earlier scene exactly (same words, picture bytes and stated seed) or a picture that looks the
-    same as an earlier one is a reject that names the scene it repeats. Pictures are only compared with pictures of the
-    same stated seed: rows that state different seeds ask for variants.
+    A row that repeats an earlier scene exactly (same words, bytes and stated seed), a picture that looks the same as an
+    earlier one, or a video that begins with the same frame, is a reject that names the scene it repeats. Pictures and
+    videos are only compared with those of the same stated seed: rows that state different seeds ask for variants.
 
     Args:
         sources: paths or fsspec URLs. `.txt`: a prompt a line, blank lines and lines that start with # left out.
-            `.jsonl`, `.csv`, `.parquet`: tables with the columns `COLUMNS`; relative picture paths start at the table's
-            folder. A folder: its pictures, sub-folders included, each with the caption in the .txt file of the same
-            name. A picture file.
+            `.jsonl`, `.csv`, `.parquet`: tables with the columns `COLUMNS`; relative paths of pictures and videos start
+            at the table's folder. A folder: its pictures and videos, sub-folders included, each with the caption in the
+            .txt file of the same name. A picture or video file.
         split: fractions of the splits, summing to 1; a row's own split wins.
         minimum_side, maximum_pixels: limits on pictures, pixels.
         perceptual_distance: largest Hamming distance, bits of 64, at which pictures are the same; negative keeps all.
-        previous: the table `scene_catalog` as it was: pictures whose URL, size and version it holds are not read again.
-        storage_options: for the sources' and pictures' file systems, as fsspec takes them.
+        video_limits: on videos.
+        sampling: which part of a video becomes the clip: it must be whole, and its first frame stands for the video
+            where videos are compared. None: the first frame.
+        previous: the table `scene_catalog` as it was: what it holds of pictures and videos by URL, size and version is
+            not read again.
+        storage_options: for the file systems of sources, pictures and videos, as fsspec takes them.
 
     Raises:
         InputError: a source is missing, damaged, in an unknown format or encoding, or has unknown columns; or the
@@ -156,14 +184,15 @@ def read_sources(
     _check_split(split)
     options = dict(storage_options or {})
     rows = [row for source in sources for row in _read_source(os.fspath(source), options)]
-    reader = _PictureReader(minimum_side, maximum_pixels, options, _known_pictures(previous))
+    once = sampling or VideoSampling(1, 1)
+    reader = _MaterialReader(minimum_side, maximum_pixels, video_limits, once, options, _known_materials(previous))
     rejects: dict[int, Reject] = {}
     candidates: dict[int, _Candidate] = {}
     with ThreadPoolExecutor(_READERS) as pool:
-        pictures = pool.map(reader.read, rows)
-        for number, (row, picture) in enumerate(zip(rows, pictures, strict=True)):
+        materials = pool.map(reader.read, rows)
+        for number, (row, material) in enumerate(zip(rows, materials, strict=True)):
             try:
-                candidates[number] = _candidate(row, picture, split)
+                candidates[number] = _candidate(row, material, split)
             except _RowRefused as refused:
                 rejects[number] = _reject(row, refused)
     rejects |= _drop_repeats(candidates, perceptual_distance)
@@ -217,16 +246,23 @@ def _read_source(source: str, options: dict[str, Any]) -> Iterator[_Row]:
     if _is_folder(filesystem, path, source):
         return _read_folder(source, filesystem, path)
     folder = _Folder(filesystem, posixpath.dirname(path))
-    if suffix in PICTURE_SUFFIXES:
-        return iter([_Row(source, {"image": posixpath.basename(path)}, folder)])
+    kind = _kind_of(path)
+    if kind is not None:
+        return iter([_Row(source, {kind: posixpath.basename(path)}, folder)])
     reader = _READER_BY_SUFFIX.get(suffix)
     if reader is None:
         raise InputError(
-            f"the suffix {suffix!r} is not one of {', '.join(_READER_BY_SUFFIX)}, a picture's or a folder",
+            f"the suffix {suffix!r} is not one of {', '.join(_READER_BY_SUFFIX)}, a picture's, a video's or a folder",
             where=source,
             remedy="Rename or convert the source.",
         )
     return reader(source, _read_bytes(filesystem, path, source), folder)
+
+
+def _kind_of(name: str) -> SceneKind | None:
+    """Whether a file is taken for a picture or a video, by its name; None for neither."""
+    suffix = posixpath.splitext(name)[1].lower()
+    return "image" if suffix in PICTURE_SUFFIXES else "video" if suffix in VIDEO_SUFFIXES else None
 
 
 def _resolve(url: str, options: dict[str, Any]) -> tuple[Any, str]:
@@ -318,10 +354,8 @@ def _read_csv(source: str, content: bytes, folder: _Folder) -> Iterator[_Row]:
 
 
 def _read_parquet(source: str, content: bytes, folder: _Folder) -> Iterator[_Row]:
-    import pyarrow.parquet as pq
-
     try:
-        table = pq.read_table(io.BytesIO(content))
+        table = parquet_table(content)
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(source, error) from error
     _check_table_columns(source, table.column_names)
@@ -339,11 +373,11 @@ _READER_BY_SUFFIX: Mapping[str, Callable[[str, bytes, _Folder], Iterator[_Row]]]
 
 def _check_table_columns(source: str, names: Sequence[str]) -> None:
     _check_columns(source, names)
-    if len(set(names)) != len(names) or not {"prompt", "image"} & set(names):
+    if len(set(names)) != len(names) or not {"prompt", "image", "video"} & set(names):
         raise InputError(
             f"the columns are {', '.join(names) or 'none'}",
             where=source,
-            remedy="Each column comes once, and prompt or image must be there.",
+            remedy="Each column comes once, and prompt, image or video must be there.",
         )
 
 
@@ -364,85 +398,127 @@ def _read_folder(source: str, filesystem: Any, path: str) -> Iterator[_Row]:
         raise _unreadable(source, error) from error
     names = [name for name in names if not any(part.startswith((".", "__MACOSX")) for part in name.split("/"))]
     captions = {posixpath.splitext(name)[0]: name for name in names if name.lower().endswith(".txt")}
-    pictures = [name for name in names if posixpath.splitext(name)[1].lower() in PICTURE_SUFFIXES]
+    kinds = {name: kind for name in names if (kind := _kind_of(name)) is not None}
     folder, base = _Folder(filesystem, path), source.rstrip("/")
-    for name in pictures:
+    for name, kind in kinds.items():
         caption = captions.get(posixpath.splitext(name)[0])
         where = f"{base}/{name}"
         if caption is None:
-            yield _Row(where, {"image": name}, folder)
+            yield _Row(where, {kind: name}, folder)
             continue
         text = _read_bytes(filesystem, posixpath.join(path, caption), f"{base}/{caption}")
-        yield _Row(where, {"image": name, "prompt": _decode(f"{base}/{caption}", text)}, folder)
-    stems = {posixpath.splitext(name)[0] for name in pictures}
+        yield _Row(where, {kind: name, "prompt": _decode(f"{base}/{caption}", text)}, folder)
+    stems = {posixpath.splitext(name)[0] for name in kinds}
     for stem in sorted(set(captions) - stems):
-        yield _Row(f"{base}/{captions[stem]}", problem=(RowProblem.CAPTION_WITHOUT_IMAGE, "no picture has this name"))
+        message = "no picture or video has this name"
+        yield _Row(f"{base}/{captions[stem]}", problem=(RowProblem.CAPTION_WITHOUT_IMAGE, message))
 
 
-# --- pictures ------------------------------------------------------------------------------------------------------
+# --- pictures and videos -------------------------------------------------------------------------------------------
 
 
-def _known_pictures(previous: pa.Table | None) -> dict[tuple[str, int, str], _Picture]:
-    known: dict[tuple[str, int, str], _Picture] = {}
+def _known_materials(previous: pa.Table | None) -> dict[tuple[str, int, str], _Material]:
+    known: dict[tuple[str, int, str], _Material] = {}
     for e in [] if previous is None else catalog_entries(previous):
-        if e.image_url and e.image_sha256 and e.image_bytes and e.image_version and e.width and e.height:
-            picture = _Picture(
-                e.image_url, e.image_sha256, e.image_bytes, e.image_version, e.width, e.height, e.perceptual_hash or ""
-            )
-            known[picture.url, picture.size, picture.version] = picture
+        material = _material_of(e)
+        if material is not None:
+            known[material.url, material.size, material.version] = material
     return known
 
 
+def _material_of(e: SceneEntry) -> _Material | None:
+    """The picture or video of an entry, where it is known well enough not to be read again."""
+    video = e.kind == "video"
+    url, sha256 = (e.video_url, e.video_sha256) if video else (e.image_url, e.image_sha256)
+    size, version = (e.video_bytes, e.video_version) if video else (e.image_bytes, e.image_version)
+    if not (url and sha256 and size and version and e.width and e.height):
+        return None
+    fingerprint = e.perceptual_hash or ""
+    return _Material(
+        e.kind, url, sha256, size, version, e.width, e.height, fingerprint, e.video_frames, e.video_seconds
+    )
+
+
 @dataclass(frozen=True, slots=True)
-class _PictureReader:
+class _MaterialReader:
     minimum_side: int
     maximum_pixels: int
+    video_limits: VideoLimits
+    sampling: VideoSampling
     options: dict[str, Any]
-    known: Mapping[tuple[str, int, str], _Picture]
+    known: Mapping[tuple[str, int, str], _Material]
 
-    def read(self, row: _Row) -> _Picture | _RowRefused | None:
-        """The row's picture, why it cannot be used, or None where it names none."""
-        image = row.values.get("image")
-        if row.problem is not None or not image:
+    def read(self, row: _Row) -> _Material | _RowRefused | None:
+        """The row's picture or video, why it cannot be used, or None where it names none."""
+        image, video = row.values.get("image"), row.values.get("video")
+        if row.problem is not None or not (image or video):
             return None
-        if not isinstance(image, str) or row.folder is None:
-            return _RowRefused(RowProblem.INVALID_ROW, f"image is {image!r}; expected a path or URL")
+        if image and video:
+            return _RowRefused(RowProblem.INVALID_ROW, "the row has both an image and a video; give each a row")
+        kind, place = ("video", video) if video else ("image", image)
+        if not isinstance(place, str) or row.folder is None:
+            return _RowRefused(RowProblem.INVALID_ROW, f"{kind} is {place!r}; expected a path or URL")
         try:
-            return self._read(image, row.folder)
+            return self._read(kind, place, row.folder)
         except _RowRefused as refused:
             return refused
 
-    def _read(self, image: str, folder: _Folder) -> _Picture:
-        filesystem, path = self._locate(image.strip(), folder)
+    def _read(self, kind: SceneKind, place: str, folder: _Folder) -> _Material:
+        missing = RowProblem.MISSING_VIDEO if kind == "video" else RowProblem.MISSING_IMAGE
+        filesystem, path = self._locate(place.strip(), folder, missing)
         url = filesystem.unstrip_protocol(path)
         try:
             information = filesystem.info(path)
             size, version = int(information["size"] or 0), _version(information)
+            if kind == "video" and version:
+                version = f"{version}; {self._taken}"
             found = self.known.get((url, size, version)) if version else None
-            if found and self._within_limits(found):
+            if found and found.kind == kind and self._within_limits(found):
                 return found
-            if size > _LARGEST_FILE:
-                message = f"the file has {size:,} bytes, the limit is {_LARGEST_FILE:,}"
+            largest = _LARGEST_VIDEO if kind == "video" else _LARGEST_PICTURE
+            if size > largest:
+                message = f"the file has {size:,} bytes, the limit is {largest:,}"
                 raise _RowRefused(RowProblem.FILE_TOO_LARGE, message, url)
-            content = filesystem.cat_file(path)
+            if kind == "video":
+                with filesystem.open(path, "rb") as file:
+                    return self._measure_video(file, url, size, version)
+            return self._measure_picture(filesystem.cat_file(path), url, version)
         except OSError as error:
-            raise _RowRefused(RowProblem.MISSING_IMAGE, f"the picture cannot be read ({error})", url) from error
-        return self._measure(content, url, version)
+            name = "video" if kind == "video" else "picture"
+            raise _RowRefused(missing, f"the {name} cannot be read ({error})", url) from error
 
-    def _within_limits(self, picture: _Picture) -> bool:
-        smallest, pixels = min(picture.width, picture.height), picture.width * picture.height
+    @property
+    def _taken(self) -> str:
+        """What is taken of videos: what the catalogue holds of one is true of that alone."""
+        sampling = self.sampling
+        return f"{sampling.frames} frames at {sampling.frames_per_second} a second from {float(sampling.start):g} s"
+
+    def _within_limits(self, found: _Material) -> bool:
+        if found.kind == "video":
+            try:
+                self.video_limits.check(
+                    height=found.height,
+                    width=found.width,
+                    frames=found.frames or 0,
+                    seconds=found.seconds or 0.0,
+                    where=found.url,
+                )
+            except VideoRefused:
+                return False
+            return True
+        smallest, pixels = min(found.width, found.height), found.width * found.height
         return smallest >= self.minimum_side and pixels <= self.maximum_pixels
 
-    def _locate(self, image: str, folder: _Folder) -> tuple[Any, str]:
-        if "://" in image:
+    def _locate(self, place: str, folder: _Folder, missing: RowProblem) -> tuple[Any, str]:
+        if "://" in place:
             try:
-                return _resolve(image, self.options)
+                return _resolve(place, self.options)
             except InputError as error:
-                raise _RowRefused(RowProblem.MISSING_IMAGE, error.found, image) from error
+                raise _RowRefused(missing, error.found, place) from error
         # Absolute paths only mean something on a local disk; `join` keeps them as they are.
-        return folder.filesystem, posixpath.normpath(posixpath.join(folder.path, image.replace("\\", "/")))
+        return folder.filesystem, posixpath.normpath(posixpath.join(folder.path, place.replace("\\", "/")))
 
-    def _measure(self, content: bytes, url: str, version: str) -> _Picture:
+    def _measure_picture(self, content: bytes, url: str, version: str) -> _Material:
         try:
             picture = decode_picture(
                 content, where=url, minimum_side=self.minimum_side, maximum_pixels=self.maximum_pixels
@@ -450,14 +526,18 @@ class _PictureReader:
         except PictureRefused as refused:
             raise _RowRefused(refused.problem, refused.found, url) from refused
         height, width = picture.rgb.shape[:2]
-        return _Picture(
-            url=url,
-            sha256=hashlib.sha256(content).hexdigest(),
-            size=len(content),
-            version=version,
-            width=width,
-            height=height,
-            fingerprint=f"{perceptual_hash(picture.rgb):016x}",
+        sha256, fingerprint = hashlib.sha256(content).hexdigest(), f"{perceptual_hash(picture.rgb):016x}"
+        return _Material("image", url, sha256, len(content), version, width, height, fingerprint)
+
+    def _measure_video(self, file: Any, url: str, size: int, version: str) -> _Material:
+        sha256 = sha256_of(file)
+        try:
+            found = examine_video(file, self.video_limits, self.sampling, where=url)
+        except VideoRefused as refused:
+            raise _RowRefused(refused.problem, refused.found, url) from refused
+        fingerprint = f"{perceptual_hash(found.first):016x}"
+        return _Material(
+            "video", url, sha256, size, version, found.width, found.height, fingerprint, found.frames, found.seconds
         )
 
 
@@ -472,30 +552,30 @@ def _version(information: Mapping[str, Any]) -> str:
 # --- rows ----------------------------------------------------------------------------------------------------------
 
 
-def _candidate(row: _Row, picture: _Picture | _RowRefused | None, split: Mapping[Split, float]) -> _Candidate:
+def _candidate(row: _Row, material: _Material | _RowRefused | None, split: Mapping[Split, float]) -> _Candidate:
     if row.problem is not None:
         raise _RowRefused(*row.problem)
-    if isinstance(picture, _RowRefused):
-        raise picture
+    if isinstance(material, _RowRefused):
+        raise material
     prompt = _prompt(row.values.get("prompt"))
-    if prompt is None and picture is None:
-        raise _RowRefused(RowProblem.EMPTY, "the row has neither a prompt nor an image")
-    kind = "prompt" if picture is None else "image"
+    if prompt is None and material is None:
+        raise _RowRefused(RowProblem.EMPTY, "the row has neither a prompt nor an image nor a video")
+    kind: SceneKind = "prompt" if material is None else material.kind
     seed = _seed(row.values.get("seed"))
-    digest = _content_digest(kind, prompt, picture.sha256 if picture else None, seed)
-    name = prompt or posixpath.splitext(posixpath.basename(picture.url if picture else ""))[0]
+    digest = _content_digest(kind, prompt, material.sha256 if material else None, seed)
+    name = prompt or posixpath.splitext(posixpath.basename(material.url if material else ""))[0]
     scene_id = _stated_id(row.values.get("id")) or f"{_slug(name)}-{digest[:8]}"
     entry = SceneEntry(
         scene_id=scene_id,
         kind=kind,
         prompt=prompt,
-        image_url=picture.url if picture else None,
-        image_sha256=picture.sha256 if picture else None,
-        image_bytes=picture.size if picture else None,
-        image_version=picture.version if picture else None,
-        width=picture.width if picture else None,
-        height=picture.height if picture else None,
-        perceptual_hash=picture.fingerprint if picture else None,
+        image_url=None,
+        image_sha256=None,
+        image_bytes=None,
+        image_version=None,
+        width=None,
+        height=None,
+        perceptual_hash=None,
         seed=int(digest[-8:], 16) if seed is None else seed,
         split=_stated_split(row.values.get("split")) or split_of(scene_id, split),
         licence=_text(row.values.get("licence"), "licence"),
@@ -503,6 +583,8 @@ def _candidate(row: _Row, picture: _Picture | _RowRefused | None, split: Mapping
         source=row.source,
         content_digest=digest,
     )
+    if material is not None:
+        entry = replace(entry, **material.columns())
     return _Candidate(entry, seed)
 
 
@@ -514,12 +596,12 @@ def _reject(row: _Row, refused: _RowRefused) -> Reject:
         message=refused.message,
         scene_id=scene_id if isinstance(scene_id, str) else None,
         prompt=prompt if isinstance(prompt, str) else None,
-        image_url=refused.image_url,
+        **{"video_url" if row.values.get("video") else "image_url": refused.url},
     )
 
 
-def _content_digest(kind: str, prompt: str | None, image_sha256: str | None, seed: int | None) -> str:
-    content = json.dumps([kind, prompt, image_sha256, seed], ensure_ascii=False, separators=(",", ":"))
+def _content_digest(kind: str, prompt: str | None, sha256: str | None, seed: int | None) -> str:
+    content = json.dumps([kind, prompt, sha256, seed], ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(content.encode()).hexdigest()
 
 
@@ -593,7 +675,7 @@ def _slug(text: str) -> str:
 
 
 def _drop_repeats(candidates: Mapping[int, _Candidate], perceptual_distance: int) -> dict[int, Reject]:
-    """Rejects by row number: exact repeats first, then pictures that look alike, then ids that are taken."""
+    """Rejects by row number: exact repeats first, then pictures and videos that look alike, then ids that are taken."""
     rejects: dict[int, Reject] = {}
     by_digest: dict[str, SceneEntry] = {}
     for number, candidate in candidates.items():
@@ -616,10 +698,10 @@ def _drop_repeats(candidates: Mapping[int, _Candidate], perceptual_distance: int
 
 def _near_duplicates(candidates: Mapping[int, _Candidate], distance: int) -> dict[int, Reject]:
     rejects: dict[int, Reject] = {}
-    groups: dict[int | None, list[int]] = {}
+    groups: dict[tuple[SceneKind, int | None], list[int]] = {}
     for number, candidate in candidates.items():
         if candidate.entry.perceptual_hash is not None:
-            groups.setdefault(candidate.stated_seed, []).append(number)
+            groups.setdefault((candidate.entry.kind, candidate.stated_seed), []).append(number)
     for numbers in groups.values():
         hashes = np.array([int(candidates[n].entry.perceptual_hash or "0", 16) for n in numbers], dtype=np.uint64)
         for index, first in enumerate(first_alike(hashes, distance)):
@@ -627,7 +709,8 @@ def _near_duplicates(candidates: Mapping[int, _Candidate], distance: int) -> dic
                 continue
             entry, other = candidates[numbers[index]].entry, candidates[numbers[first]].entry
             bits = int(np.bitwise_count(hashes[index] ^ hashes[first]))
-            message = f"the picture looks the same as that of {other.scene_id} ({bits} of 64 bits differ)"
+            what = "first frame" if entry.kind == "video" else "picture"
+            message = f"the {what} looks the same as that of {other.scene_id} ({bits} of 64 bits differ)"
             rejects[numbers[index]] = _repeat(entry, RowProblem.NEAR_DUPLICATE, message, other)
     return rejects
 
@@ -641,4 +724,5 @@ def _repeat(entry: SceneEntry, reason: RowProblem, message: str, first: SceneEnt
         scene_id=entry.scene_id,
         prompt=entry.prompt,
         image_url=entry.image_url,
+        video_url=entry.video_url,
     )

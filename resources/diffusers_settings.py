@@ -21,7 +21,14 @@ WAN_STRIDE = 4
 """Temporal stride of Wan's autoencoder."""
 
 
-class FluxViewSettings(EngineSettings, ModelSettings):
+class PipelineSettings(ModelSettings):
+    """A model that is run as a diffusers pipeline."""
+
+    refuse_flagged: bool = True
+    """Refuse what the pipeline's safety checker flags, where it has one; false: the verdict is only recorded."""
+
+
+class FluxViewSettings(EngineSettings, PipelineSettings):
     """A picture that a Flux model paints from the prompt: FluxPipeline or Flux2KleinPipeline, as the files say."""
 
     engine: Literal["flux"] = "flux"
@@ -63,7 +70,7 @@ class ExpansionPercent(Section):
         return self
 
 
-class FluxFillViewSettings(EngineSettings, ModelSettings):
+class FluxFillViewSettings(EngineSettings, PipelineSettings):
     """The picture with what may lie beyond its borders painted by FluxFillPipeline (VistaDream's first step)."""
 
     engine: Literal["flux_fill"] = "flux_fill"
@@ -79,7 +86,7 @@ class FluxFillViewSettings(EngineSettings, ModelSettings):
     """Tokens of a prompt that are read."""
 
 
-class SanaWMVideoSettings(EngineSettings, ModelSettings):
+class SanaWMVideoSettings(EngineSettings, PipelineSettings):
     """SANA-WM: the view in motion along the cameras, from picture and prompt."""
 
     engine: Literal["sana_wm"] = "sana_wm"
@@ -133,7 +140,7 @@ class SanaWMVideoSettings(EngineSettings, ModelSettings):
                 )
 
 
-class WanVaceVideoSettings(EngineSettings, ModelSettings):
+class WanVaceVideoSettings(EngineSettings, PipelineSettings):
     """Wan VACE: the 3D cache seen along the cameras, with what it does not show painted by the model."""
 
     engine: Literal["wan_vace"] = "wan_vace"

@@ -245,7 +245,7 @@ class _GroundTruthScene:
         for frame, camera in enumerate(commanded):
             self.caster.place(instances_at(self.scene, self.scaffold.motions, frame))
             seen = self.caster.geometry(camera.c2w, camera.intrinsics, camera.height, camera.width)
-            if moving is not None:
+            if moving is not None and moving.poses is not None:
                 moving.pixels[frame] = np.isin(seen.instance_ids, moving.poses.instance_ids[moving.poses.moving])
             yield seen.depth
 

@@ -10,30 +10,53 @@ import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets.catalog import SceneEntry
+from ..ops.gaussian_scene import Gaussians
 from ..ops.object_motion import ObjectMotion, ObjectPoses
 from ..ops.scene_model import SceneModel
 from .model_settings import ModelSettings
 from .profile_sections import Section
-from .profiles import LatentCodecSettings, Profile
+from .profiles import ClassicalPosesSettings, LatentCodecSettings, Profile
+from .worker_settings import VipeSettings, WorkerSettings
 
 if TYPE_CHECKING:
     from ..datasets.latent_spaces import LatentSpace
+    from ..ops.background_plate import BackgroundPlate
+    from .clip_captions import ClipCaption
     from .object_masks import ObjectMasks
+    from .text_embeddings import TextEncoder
     from .transformers_settings import (
         DepthAnythingScaffoldSettings,
         DepthProScaffoldSettings,
         Sam2ObjectsSettings,
         Sam3ObjectsSettings,
     )
+    from .trellis_latents import TrellisLatents
+    from .vggt import VggtFeatures
+    from .vistadream import VistaDreamScaffold
+    from .vistadream_settings import VistaDreamScaffoldSettings
 
 Tier = Literal["embedded", "library", "worker"]
-Part = Literal["prompt", "image", "view", "scaffold", "geometry", "frames", "latents", "depth", "cameras"]
+Part = Literal[
+    "prompt",
+    "image",
+    "video",
+    "view",
+    "scaffold",
+    "geometry",
+    "gaussians",
+    "frames",
+    "latents",
+    "depth",
+    "cameras",
+    "captions",
+]
 
 Frames = Callable[[], Iterable[NDArray[np.uint8]]]
 """Gives (H, W, 3) uint8 sRGB frames in order, each time that it is called."""
@@ -79,6 +102,42 @@ class EngineIdentity:
         return {"name": self.name, **({"weights": dict(self.weights)} if self.weights else {})}
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class InputClip:
+    """The video that a scene is made from, as the frames of its clips see it.
+
+    Attributes:
+        frames: (T, H, W, 3) uint8 sRGB; the first is the view's picture.
+        c2w: (T, 4, 4) float32 poses of its camera; world = the camera at frame 0.
+        cameras_from: "assumed_static", all poses the identity, or the name of the engine that estimated them.
+    """
+
+    frames: NDArray[np.uint8]
+    c2w: NDArray[np.float32]
+    cameras_from: str
+
+    @property
+    def still(self) -> bool:
+        """Whether its camera does not move."""
+        return bool((self.c2w == np.eye(4, dtype=np.float32)).all())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClipDepth:
+    """Depth behind an input clip.
+
+    Attributes:
+        depth: (T, H, W) float16 z-depth of its frames in the scaffold's unit, 0 = invalid.
+        moving: (T, H, W) bool, where something moves before the background; None where that is not known, as of a
+            camera that moves.
+        background: what stands still behind; None where that is not known.
+    """
+
+    depth: NDArray[np.float16]
+    moving: NDArray[np.bool_] | None = None
+    background: BackgroundPlate | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """The first view of a scene.
@@ -88,12 +147,14 @@ class View:
         intrinsics: (4,) float64 fx, fy, cx, cy in pixels; pixel centres at +0.5.
         geometry: the scene itself where the view was rendered from one.
         notes: what was understood and done, JSON.
+        clip: the video of which the view is the first frame, where the scene is made from one.
     """
 
     picture: NDArray[np.uint8]
     intrinsics: NDArray[np.float64]
     geometry: SceneModel | None
     notes: Mapping[str, Any]
+    clip: InputClip | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +168,8 @@ class Scaffold:
         geometry: what further views are rendered from; None where only the view's depth is known.
         notes: how it was found, JSON.
         motions: of the objects that move while a clip runs; the geometry is that of frame 0.
+        clip: depth of every frame, where the view is that of a video; `depth` is that of frame 0.
+        gaussians: the scene as 3D Gaussians in the view's frame, on the CPU, where the engine makes some.
     """
 
     depth: NDArray[np.float32]
@@ -115,6 +178,8 @@ class Scaffold:
     geometry: SceneModel | None
     notes: Mapping[str, Any]
     motions: tuple[ObjectMotion, ...] = ()
+    clip: ClipDepth | None = None
+    gaussians: Gaussians | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +197,11 @@ class MovingObjects:
     """The objects of a clip in which some move.
 
     Attributes:
-        poses: of all objects at every frame.
+        poses: of all objects at every frame; None where only is known where something moves, as in a video.
         pixels: (T, H, W) bool, where a moving object is seen; a frame's are there once its depth has been taken.
     """
 
-    poses: ObjectPoses
+    poses: ObjectPoses | None
     pixels: NDArray[np.bool_]
 
 
@@ -151,6 +216,8 @@ class ClipGeometry:
         metric: whether depth is in metres.
         moving: of clips in which objects move and the engine knows where.
         notes: how it was found, JSON; asked for when all depth has been taken. Empty for what is exact.
+        kept: further arrays that are worth keeping with the clip, such as confidence, by name; their first axis is T.
+        files: further files that are worth keeping with the clip, by the end of the name that they get.
     """
 
     depth: Iterator[NDArray[np.float32]]
@@ -159,6 +226,8 @@ class ClipGeometry:
     metric: bool
     moving: MovingObjects | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
+    kept: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    files: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +246,25 @@ class GeneratedClip:
     latents: NDArray[np.float16] | None
     latent_space: LatentSpace | None
     notes: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ClipToCaption:
+    """A clip whose pictures are there, and what is known of its scene.
+
+    Attributes:
+        scene: whose clip it is.
+        scene_notes: of its conditioning view: what was understood and built.
+        trajectory: name of the camera's path.
+        frames: T.
+        read: gives the frames of these indices, (n, H, W, 3) uint8 sRGB.
+    """
+
+    scene: SceneEntry
+    scene_notes: Mapping[str, Any]
+    trajectory: str
+    frames: int
+    read: Callable[[Sequence[int]], NDArray[np.uint8]]
 
 
 class _DeclaresContract(Protocol):
@@ -241,6 +329,38 @@ class VideoEngine(_DeclaresContract, Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class ClipToEstimate:
+    """A clip whose depth and cameras are looked for.
+
+    Attributes:
+        name: of its trajectory, unique in the scene.
+        video: its file.
+        commanded: the cameras that it was asked for with, one a frame.
+    """
+
+    name: str
+    video: Path
+    commanded: Sequence[Camera]
+
+
+@runtime_checkable
+class ClipsEstimator(Protocol):
+    """A depth and poses engine with one scene loaded that takes all of its clips at once, as files."""
+
+    def estimate_clips(self, clips: Sequence[ClipToEstimate], folder: Path) -> Mapping[str, ClipGeometry]:
+        """Depth and estimated cameras of every clip, by its name.
+
+        Args:
+            clips: of the scene.
+            folder: empty; what the results are read from stays there while they are used.
+
+        Raises:
+            StageFailed: a clip has no result; the message names it.
+        """
+        ...
+
+
 class SceneEstimator(Protocol):
     """A depth and poses engine with one scene loaded."""
 
@@ -257,7 +377,7 @@ class SceneEstimator(Protocol):
 class DepthAndPosesEngine(_DeclaresContract, Protocol):
     """Finds depth and cameras of clips."""
 
-    def open_scene(self, scaffold: Scaffold, view: View) -> SceneEstimator:
+    def open_scene(self, scaffold: Scaffold, view: View) -> SceneEstimator | ClipsEstimator:
         """Get the scene ready for its clips."""
         ...
 
@@ -267,6 +387,20 @@ class ObjectsEngine(_DeclaresContract, Protocol):
 
     def find_objects(self, view: View, *, minimum_pixels: int = 1) -> ObjectMasks:
         """Masks at the view's size; objects with fewer pixels are left out."""
+        ...
+
+
+class CaptionEngine(_DeclaresContract, Protocol):
+    """Says in words what clips show.
+
+    Attributes:
+        is_stand_in: whether the words come from elsewhere than the clip's pictures.
+    """
+
+    is_stand_in: bool
+
+    def caption_clip(self, clip: ClipToCaption) -> list[ClipCaption]:
+        """Captions of the clip's windows, in order; none where nothing can be said."""
         ...
 
 
@@ -311,8 +445,7 @@ class Engines:
 
     def view(self, scene: SceneEntry) -> ViewEngine:
         """The engine for the scene's first view."""
-        chosen = self.profile.engines.conditioning_view
-        settings = chosen.prompt if scene.kind == "prompt" else chosen.image
+        settings = self.profile.engines.conditioning_view.of(scene.kind)
         return self._load(f"conditioning_view/{scene.kind}", lambda: self._make_view_engine(settings))
 
     def _make_view_engine(self, settings: Section) -> ViewEngine:
@@ -326,6 +459,10 @@ class Engines:
             from .flux_view import FluxView
 
             return cast(ViewEngine, FluxView(settings, degrees, self.models))
+        if isinstance(settings, profiles.VideoFramesView):
+            from .video_view import VideoFramesView
+
+            return VideoFramesView(degrees, self.profile.sampling(), settings.maximum_camera_motion)
         picture = embedded_engines.PictureView(degrees, self.profile.collection.limits)
         if isinstance(settings, FluxFillViewSettings):
             from .flux_fill_view import FluxFillView
@@ -335,19 +472,53 @@ class Engines:
 
     def scaffold(self, scene: SceneEntry) -> ScaffoldEngine:
         """The engine for the scene's depth and geometry."""
-        chosen = self.profile.engines.scene_scaffold
-        settings = chosen.prompt if scene.kind == "prompt" else chosen.image
-        return self._load(f"scene_scaffold/{scene.kind}", lambda: self._make_scaffold_engine(settings))
+        settings = self.profile.engines.scene_scaffold.of(scene.kind)
+        make = self._make_clip_scaffold_engine if scene.kind == "video" else self._make_scaffold_engine
+        return self._load(f"scene_scaffold/{scene.kind}", lambda: make(settings))
+
+    def _make_clip_scaffold_engine(self, settings: Section) -> ScaffoldEngine:
+        from .clip_scaffold import ClipScaffold
+
+        estimates = isinstance(settings, ModelSettings | WorkerSettings)
+        device = settings.device if isinstance(settings, ModelSettings) else "cpu"
+        engine = ClipScaffold(self._make_scaffold_engine(settings), device, of_every_frame=estimates)
+        return cast(ScaffoldEngine, engine)
 
     def _make_scaffold_engine(self, settings: Section) -> ScaffoldEngine:
         from . import embedded_engines, profiles
         from .transformers_settings import DepthAnythingScaffoldSettings, DepthProScaffoldSettings
+        from .vistadream_settings import VistaDreamScaffoldSettings
+        from .worker_engine_settings import MogeSettings
 
         if isinstance(settings, profiles.GroundTruthScaffold):
             return embedded_engines.GroundTruthScaffold(self.profile.motion, self.profile.frames.count)
+        if isinstance(settings, MogeSettings):
+            from .moge import MogeScaffold
+
+            return MogeScaffold(settings)
         if isinstance(settings, DepthProScaffoldSettings | DepthAnythingScaffoldSettings):
             return self._make_depth_engine(settings)
+        if isinstance(settings, VistaDreamScaffoldSettings):
+            return cast(ScaffoldEngine, self._make_vistadream(settings))
         return embedded_engines.TourIntoPictureScaffold(self.profile.view.horizontal_field_of_view)
+
+    def _make_vistadream(self, settings: VistaDreamScaffoldSettings) -> VistaDreamScaffold:
+        from . import picture_inpainter
+        from .embedded_engines import TourIntoPictureScaffold
+        from .multiview_consistency import MultiviewConsistency
+        from .vistadream import VistaDreamScaffold
+
+        chosen, refinement = settings.depth, settings.refinement
+        if chosen.engine == "tour_into_picture":
+            depth: ScaffoldEngine = TourIntoPictureScaffold(self.profile.view.horizontal_field_of_view)
+        else:
+            depth = self._make_depth_engine(chosen)
+        return VistaDreamScaffold(
+            settings,
+            depth,
+            picture_inpainter.make_inpainter(settings.inpainting, self.models),
+            None if refinement is None else MultiviewConsistency(refinement, self.models),
+        )
 
     def _make_depth_engine(self, settings: DepthProScaffoldSettings | DepthAnythingScaffoldSettings) -> ScaffoldEngine:
         from .depth_scaffolds import DepthAnythingScaffold, DepthProScaffold
@@ -370,6 +541,18 @@ class Engines:
             from .sana_wm_video import SanaWMVideo
 
             return cast(VideoEngine, SanaWMVideo(chosen, self.models))
+        if chosen.engine == "warped":
+            from .warped_video import WarpedVideo
+
+            return cast(VideoEngine, WarpedVideo(chosen))
+        if chosen.engine == "gaussians":
+            from .gaussian_video import GaussianVideo
+
+            return GaussianVideo(chosen.device)
+        if chosen.engine == "gen3c":
+            from .gen3c import Gen3cVideo
+
+            return cast(VideoEngine, Gen3cVideo(chosen, self.latent_space))
         from .wan_vace_video import WanVaceVideo
 
         return cast(VideoEngine, WanVaceVideo(chosen, self._frame_depth_engine(), self.models))
@@ -387,6 +570,8 @@ class Engines:
         from .transformers_settings import DepthAnythingScaffoldSettings, DepthProScaffoldSettings
 
         chosen = self.profile.engines.depth_and_poses
+        if isinstance(chosen, ClassicalPosesSettings):
+            chosen = chosen.depth
         if not isinstance(chosen, DepthProScaffoldSettings | DepthAnythingScaffoldSettings):
             return None
         return self._load("frame_depth", lambda: self._make_depth_engine(chosen))
@@ -396,15 +581,43 @@ class Engines:
         return self._load("depth_and_poses", self._make_depth_and_poses_engine)
 
     def _make_depth_and_poses_engine(self) -> DepthAndPosesEngine:
-        from . import embedded_engines, profiles
-
         chosen = self.profile.engines.depth_and_poses
+        from .worker_engine_settings import VggtSettings
+
+        if isinstance(chosen, VipeSettings):
+            from .vipe_engine import VipeDepthAndPoses
+
+            return VipeDepthAndPoses(chosen)
+        if isinstance(chosen, VggtSettings):
+            from .vggt import VggtDepthAndPoses
+
+            return VggtDepthAndPoses(chosen)
+        if isinstance(chosen, ClassicalPosesSettings):
+            from .classical_engine import ClassicalDepthAndPoses
+
+            return ClassicalDepthAndPoses(chosen, self._depth_of_known_cameras(chosen.depth))
+        return self._depth_of_known_cameras(chosen)
+
+    def _depth_of_known_cameras(self, chosen: Section) -> DepthAndPosesEngine:
+        from . import embedded_engines, profiles
+        from .vistadream_settings import GaussianVideoSettings, RenderedDepthSettings
+        from .warped_settings import WarpedVideoSettings
+
         estimator = self._frame_depth_engine()
         if estimator is not None and isinstance(chosen, ModelSettings):
             from .frame_depth import FrameDepth
 
             return FrameDepth(estimator, chosen.device)
         video = self.profile.engines.video_latents
+        if isinstance(chosen, RenderedDepthSettings):
+            from .gaussian_video import RenderedDepthAndPoses
+
+            assert isinstance(video, GaussianVideoSettings)
+            return RenderedDepthAndPoses(chosen.smallest_coverage, video.device)
+        if isinstance(video, WarpedVideoSettings):
+            from .warped_video import WarpedDepthAndPoses
+
+            return cast(DepthAndPosesEngine, WarpedDepthAndPoses(video))
         assert isinstance(video, profiles.RaycastVideo)
         return embedded_engines.GroundTruthDepthAndPoses(video.device)
 
@@ -423,6 +636,49 @@ class Engines:
         if settings.engine == "sam2":
             return cast(ObjectsEngine, Sam2Masks(settings, self.models))
         return cast(ObjectsEngine, Sam3Masks(settings, self.models))
+
+    def picture_features(self) -> VggtFeatures | None:
+        """What gives the feature of the view that SceneGen reads; None where the profile chose nothing."""
+        chosen = self.profile.engines.picture_features
+        if chosen is None:
+            return None
+        from .vggt import VggtFeatures
+
+        return self._load("picture_features", lambda: VggtFeatures(chosen))
+
+    def object_latents(self) -> TrellisLatents | None:
+        """What gives the latents of objects that SceneGen trains on; None where the profile chose nothing."""
+        chosen = self.profile.engines.object_latents
+        if chosen is None:
+            return None
+        from .trellis_latents import TrellisLatents
+
+        return self._load("object_latents", lambda: TrellisLatents(chosen))
+
+    def captions(self) -> CaptionEngine:
+        """The engine that captions clips."""
+        return self._load("captions", self._make_caption_engine)
+
+    def _make_caption_engine(self) -> CaptionEngine:
+        from .transformers_settings import CaptionSettings
+
+        chosen = self.profile.engines.captions
+        if isinstance(chosen, CaptionSettings):
+            from .clip_captions import ClipCaptioner
+
+            return ClipCaptioner(chosen, self.models)
+        from .scene_words import SceneWords
+
+        return SceneWords()
+
+    def text_encoder(self) -> TextEncoder | None:
+        """The encoder of captions for layouts that hold text embeddings; None where the profile chose none."""
+        chosen = self.profile.engines.text_encoder
+        if chosen is None:
+            return None
+        from .text_embeddings import TextEncoder
+
+        return self._load("text_encoder", lambda: TextEncoder(chosen, self.models))
 
     def latent_codec(self) -> LatentCodec:
         """The autoencoder that gives the latents of shards."""
@@ -468,11 +724,18 @@ def settings_in_key(settings: Section) -> dict[str, Any]:
     and how they share a device."""
     dumped = settings.model_dump(mode="json")
     for name, value in settings:
-        if name == "device" or (isinstance(settings, ModelSettings) and name in _PLACES):
+        if name == "device" or name in _places(settings):
             del dumped[name]
         elif isinstance(value, Section):
             dumped[name] = settings_in_key(value)
     return dumped
 
 
-_PLACES = ("id", "path", "revision", "licence", "offload", "device_memory")
+_PLACES = frozenset({"id", "path", "revision", "licence", "offload", "device_memory"})
+
+
+def _places(settings: Section) -> frozenset[str]:
+    if isinstance(settings, WorkerSettings):
+        # A worker's weights are out of reach here: what is known of them, model and revision, stays.
+        return frozenset(WorkerSettings.model_fields) | {"licence", "source", "checkpoints", "offload"}
+    return _PLACES if isinstance(settings, ModelSettings) else frozenset()

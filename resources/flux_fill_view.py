@@ -13,7 +13,8 @@ from ..ops.outpainting_canvas import Expansion, OutpaintingCanvas
 from .diffusers_settings import ExpansionPercent, FluxFillViewSettings
 from .embedded_engines import PictureView
 from .engines import Part, View
-from .pipeline_engine import Made, PipelineEngine, make_checked, picture_of, require_size, seeded
+from .picture_inpainter import fill_picture
+from .pipeline_engine import Made, PipelineEngine, make_checked
 from .resident_models import ResidentModels
 
 _RING = 8
@@ -87,33 +88,7 @@ class FluxFillView(PipelineEngine):
         self, prompt: str, canvas: OutpaintingCanvas, picture: NDArray[np.uint8], seed: int, pipeline: Any
     ) -> tuple[Any, dict[str, Any]]:
         """(1, 3, H, W) tensor and the notes."""
-        settings = self.settings
-        require_size(canvas.height, canvas.width, 2 * pipeline.vae_scale_factor, where=f"engine {self.name}")
-        encode = functools.partial(self._encode, pipeline, prompt)
-        embeddings, pooled = self.embeddings((prompt,), pipeline, encode)
-        output = pipeline(
-            prompt_embeds=embeddings,
-            pooled_prompt_embeds=pooled,
-            image=picture_of(canvas.place(picture)),
-            mask_image=picture_of(canvas.unpainted().astype(np.uint8) * 255),
-            height=canvas.height,
-            width=canvas.width,
-            num_inference_steps=settings.steps,
-            guidance_scale=settings.guidance,
-            generator=seeded(seed),
-            output_type="pt",
-        )
-        return output.images, self.notes(
-            pipeline,
-            output,
-            steps=settings.steps,
-            guidance=settings.guidance,
-            prompt=prompt,
-            prompt_tokens=settings.prompt_tokens,
-        )
-
-    def _encode(self, pipeline: Any, text: str) -> tuple[Any, ...]:
-        return pipeline.encode_prompt(text, prompt_2=None, max_sequence_length=self.settings.prompt_tokens)[:2]
+        return fill_picture(self, pipeline, self.settings, prompt, canvas.place(picture), canvas.unpainted(), seed=seed)
 
 
 def _shares(percent: ExpansionPercent) -> Expansion:

@@ -3,7 +3,8 @@
 A generated clip has no ground truth. Its cameras are taken to be the commanded ones; how well the frames keep to them
 is for the quality report to judge. Depth is what an engine for single pictures sees in each frame. Such engines give
 each picture a scale (metric engines err by one too), and relative ones a shift of inverse depth as well. Both are found
-against the depth that the frame's camera should see: of the scaffold where that reaches, else of an earlier frame.
+against the depth that the frame's camera should see: of the scaffold where that reaches, else of an earlier frame. In
+a scene that moves, the scaffold's depth is that of the same frame of the input clip.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets.errors import ContractError, EngineError
+from .clip_cache import ClipCache, runs_backwards
 from .depth_scaffolds import FARTHEST_DEPTH
 from .engines import (
     Camera,
@@ -22,6 +24,7 @@ from .engines import (
     EngineContract,
     EngineIdentity,
     Frames,
+    MovingObjects,
     Scaffold,
     ScaffoldEngine,
     View,
@@ -69,7 +72,7 @@ class FrameDepth:
         return engine_identity(self.estimator)
 
     def open_scene(self, scaffold: Scaffold, view: View) -> FrameDepthScene:
-        """Put the view with its depth into a 3D cache."""
+        """Put the view with its depth, or every frame of an input clip with its own, into a 3D cache."""
         return FrameDepthScene(self.estimator, scaffold, view, self.device)
 
 
@@ -84,9 +87,15 @@ class FrameDepthScene:
         self.device = device
         # Of no depth at all nothing is cut off.
         self._limit = float(scaffold.depth.max()) or FARTHEST_DEPTH
-        self._of_scaffold = self._cache_of(
-            SourceFrame(view.picture, scaffold.depth, np.eye(4), scaffold.intrinsics, _tells(scaffold.depth))
-        )
+        self._moving: ClipCache | None = None
+        if scaffold.clip is not None:
+            self._limit = float(scaffold.clip.depth.max()) or FARTHEST_DEPTH
+            # Only what was seen at the very time is compared with, so no background.
+            self._moving = ClipCache(scaffold, view, device=device, with_background=False)
+        else:
+            self._of_scaffold = self._cache_of(
+                SourceFrame(view.picture, scaffold.depth, np.eye(4), scaffold.intrinsics, _tells(scaffold.depth))
+            )
 
     def estimate(self, commanded: Sequence[Camera], frames: Frames) -> ClipGeometry:
         """Depth of the frames in the scaffold's unit.
@@ -100,25 +109,46 @@ class FrameDepthScene:
             "estimated_depth": True,
             "estimated_poses": False,
         }
+        moving = None
+        if self._moving is not None and self._moving.knows_what_moves:
+            moving = MovingObjects(None, np.zeros((len(commanded), commanded[0].height, commanded[0].width), bool))
         return ClipGeometry(
-            depth=self._depth(commanded, frames, notes),
+            depth=self._depth(commanded, frames, notes, moving),
             c2w=np.stack([camera.c2w for camera in commanded]).astype(np.float32),
             intrinsics=np.stack([camera.intrinsics for camera in commanded]).astype(np.float32),
             metric=self.scaffold.metric,
+            moving=moving,
             notes=notes,
         )
 
-    def _depth(self, cameras: Sequence[Camera], frames: Frames, notes: dict[str, Any]) -> Iterator[Float32]:
+    def _depth(
+        self, cameras: Sequence[Camera], frames: Frames, notes: dict[str, Any], moving: MovingObjects | None
+    ) -> Iterator[Float32]:
         """Depth in the order of the frames. A path that ends at the view is followed back from there, so that every
         frame is compared with one that is nearer to what is known."""
-        if _distance(cameras[0]) <= _distance(cameras[-1]):
-            yield from self._along(cameras, frames(), notes)
+        if self._moving is not None and len(self._moving) != len(cameras):
+            raise self._refusal(f"{len(cameras)} cameras for an input clip of {len(self._moving)} frames")
+        if moving is not None and self._moving is not None:
+            for time, camera in enumerate(cameras):
+                moving.pixels[time] = self._moving.moving_pixels(time, camera)
+        times = range(len(cameras))
+        if not self._backwards(cameras):
+            yield from self._along(cameras, times, frames(), notes)
             return
         backwards = list(frames())[::-1]
-        yield from list(self._along(cameras[::-1], backwards, notes))[::-1]
+        yield from list(self._along(cameras[::-1], times[::-1], backwards, notes))[::-1]
+
+    def _backwards(self, cameras: Sequence[Camera]) -> bool:
+        if self._moving is not None:
+            return runs_backwards(cameras, self._moving.clip)
+        return _distance(cameras[-1]) < _distance(cameras[0])
 
     def _along(
-        self, cameras: Sequence[Camera], frames: Iterable[NDArray[np.uint8]], notes: dict[str, Any]
+        self,
+        cameras: Sequence[Camera],
+        times: Sequence[int],
+        frames: Iterable[NDArray[np.uint8]],
+        notes: dict[str, Any],
     ) -> Iterator[Float32]:
         alignments: list[DepthAlignment] = []
         carried = count = 0
@@ -130,7 +160,7 @@ class FrameDepthScene:
             found = self.estimator.build_scaffold(View(frame, _float64(camera.intrinsics), None, {}), seed=0)
             notes.setdefault("model", found.notes.get("model"))
             try:
-                alignment = _aligned(found, self._known(camera, keyframe))
+                alignment = align_estimate(found, self._known(camera, keyframe, times[count - 1]))
             except ContractError as error:
                 if not alignments:
                     raise self._refusal(
@@ -144,12 +174,15 @@ class FrameDepthScene:
             yield depth
         if count != len(cameras):
             raise self._refusal(f"{'more' if count > len(cameras) else count} frames for {len(cameras)} cameras")
-        notes |= _summary(alignments, carried)
+        notes |= alignment_notes(alignments, carried)
 
-    def _known(self, camera: Camera, keyframe: SceneCache | None) -> Float32:
-        """(H, W) depth that the camera should see, 0 where nothing is known."""
+    def _known(self, camera: Camera, keyframe: SceneCache | None, time: int = 0) -> Float32:
+        """(H, W) depth that the camera should see at a frame, 0 where nothing is known."""
         size = camera.height, camera.width
-        known = self._of_scaffold.warp(camera.c2w, camera.intrinsics, *size).depth
+        if self._moving is not None:
+            known = self._moving.warp(time, camera).depth
+        else:
+            known = self._of_scaffold.warp(camera.c2w, camera.intrinsics, *size).depth
         if keyframe is None:
             return known
         return np.where(known > 0, known, keyframe.warp(camera.c2w, camera.intrinsics, *size).depth)
@@ -186,12 +219,22 @@ def _distance(camera: Camera) -> float:
     return float(np.linalg.norm(np.asarray(camera.c2w, np.float64) - np.eye(4)))
 
 
-def _aligned(found: Scaffold, known: Float32) -> DepthAlignment:
-    """What brings an estimate onto known depth: a scale for metric depth, scale and shift of inverse depth else."""
+def align_estimate(found: Scaffold, known: Float32, where: NDArray[np.bool_] | None = None) -> DepthAlignment:
+    """What brings an estimate onto known depth: a scale for metric depth, scale and shift of inverse depth else.
+
+    Args:
+        found: the estimate.
+        known: (H, W) float32, 0 where nothing is known.
+        where: (H, W) bool, pixels that may be compared; None for all.
+
+    Raises:
+        ContractError: too few pixels to align on, or the two contradict each other.
+    """
     from ..ops.depth_alignment import align_relative_depth, align_scale
 
     align = align_scale if found.metric else align_relative_depth
-    return align(found.depth, known, where=_tells(found.depth))
+    tells = _tells(found.depth)
+    return align(found.depth, known, where=tells if where is None else tells & where)
 
 
 def _tells(depth: Float32) -> NDArray[np.bool_]:
@@ -199,7 +242,8 @@ def _tells(depth: Float32) -> NDArray[np.bool_]:
     return depth < FARTHEST_DEPTH
 
 
-def _summary(alignments: Sequence[DepthAlignment], carried: int) -> dict[str, Any]:
+def alignment_notes(alignments: Sequence[DepthAlignment], carried: int) -> dict[str, Any]:
+    """How well the frames of a clip could be brought onto what is known, JSON; `carried` took the frame before's."""
     scales = [alignment.scale for alignment in alignments]
     return {
         "frames_aligned_by_scale_alone": sum(alignment.space == "depth" for alignment in alignments),

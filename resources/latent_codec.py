@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from ..datasets.errors import ContractError, EngineError
 from ..datasets.files import sha256_of_file
 from ..datasets.latent_spaces import LatentSpace
+from .loading_lock import LOADING
 
 UInt8 = NDArray[np.uint8]
 Float16 = NDArray[np.float16]
@@ -434,9 +435,10 @@ def _read_model(folder: Path) -> Any:
     model_class = getattr(diffusers, ARCHITECTURES[architecture_of(folder)].class_name)
     try:
         # Without low_cpu_mem_usage=False diffusers warns where accelerate is not installed.
-        model = model_class.from_pretrained(
-            folder, torch_dtype=torch.float32, local_files_only=True, low_cpu_mem_usage=False
-        )
+        with LOADING:
+            model = model_class.from_pretrained(
+                folder, torch_dtype=torch.float32, local_files_only=True, low_cpu_mem_usage=False
+            )
     except (OSError, ValueError, RuntimeError) as error:
         raise EngineError(str(error), where=str(folder), remedy="Download or write the model again") from error
     return model.eval().requires_grad_(False)

@@ -7,7 +7,7 @@ import importlib.util
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from .model_loading import require_device, require_loadable, require_readable
 from .model_settings import ModelSettings
 from .profile_sections import Section
 from .profiles import LatentCodecSettings, Profile
+from .transformers_settings import TextEncoderSettings
 from .worker_settings import WorkerSettings
 
 Verdict = Literal["ok", "note", "missing"]
@@ -38,6 +39,10 @@ OPTIONAL_LIBRARIES = {
 """Libraries that some settings need, and what for."""
 
 _LITTLE_DISK = 10e9
+_BY_KIND = ("conditioning_view", "scene_scaffold")
+"""Engines of a profile that are chosen for each kind of scene."""
+_OF_LAYOUTS = ("text_encoder",)
+"""Engines of a profile that no stage uses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +92,59 @@ def section_checks(where: str, value: Any, profile: Profile) -> list[Check]:
     return checks
 
 
-def require_engines(profile: Profile) -> None:
+def started_worker_checks(profile: Profile) -> list[Check]:
+    """Start each worker of the profile without any work, and say what it finds in its environment.
+
+    Environments that uv builds are left alone: building one takes minutes and downloads. So are those that are missing,
+    which `engine_checks` says.
+    """
+    checks = []
+    for name, value in profile:
+        for place, section in _sections(value, name):
+            if isinstance(section, WorkerSettings) and not section.environment.uv and section.missing() is None:
+                checks.append(_started(place, section))
+    return checks
+
+
+def _started(where: str, settings: WorkerSettings) -> Check:
+    from .worker_failures import WorkerFailed
+    from .worker_process import started_without_tasks
+
+    worker = str(getattr(settings, "engine", ""))
+    subject = f"worker {worker} ({where})"
+    try:
+        ready = started_without_tasks(worker, settings)
+    except WorkerFailed as failure:
+        return Check(subject, str(failure), "missing", "Correct the worker's environment.")
+    if ready.problems:
+        return Check(subject, "; ".join(ready.problems), "missing", "Install it in the worker's environment.")
+    return Check(subject, ", ".join(f"{name} {version}" for name, version in ready.versions.items()))
+
+
+def require_engines(profile: Profile, kinds: Collection[str]) -> None:
     """Refuse a profile whose engines cannot run on this machine, before any scene is tried.
+
+    Engines for scenes of other kinds are not asked for, nor is what only layouts need.
+
+    Args:
+        kinds: of the scenes that are to be made.
 
     Raises:
         EngineError: naming everything that is missing, each with its remedy.
     """
-    missing = [check for check in engine_checks(profile) if check.verdict == "missing"]
+    needed: list[Check] = []
+    for name, value in profile.engines:
+        place = f"engines.{name}"
+        if name in _BY_KIND:
+            needed += [
+                check
+                for kind, one in value
+                if kind in kinds
+                for check in section_checks(f"{place}.{kind}", one, profile)
+            ]
+        elif name not in _OF_LAYOUTS:
+            needed += section_checks(place, value, profile)
+    missing = [check for check in needed if check.verdict == "missing"]
     if missing:
         first, others = missing[0], missing[1:]
         more = "".join(f"\n{check.subject}: {check.found}. {check.remedy}" for check in others)
@@ -215,10 +266,11 @@ def _embedded(section: Section) -> str:
 
 
 def _model(settings: ModelSettings, profile: Profile) -> str:
-    folder = model_folder(settings)
+    subfolder = settings.subfolder if isinstance(settings, TextEncoderSettings) else None
+    folder = model_folder(settings, subfolder=subfolder)
     require_loadable(settings)
     require_readable(folder.path)
-    needed = device_memory_bytes(settings)
+    needed = device_memory_bytes(settings, subfolder=subfolder)
     _require_memory(settings.device, needed, profile)
     licence = _licence_text(model_licence(settings, folder.path))
     return f"{settings.weights}, {_gigabytes(needed)} on {settings.device} as {settings.precision}, {licence}"

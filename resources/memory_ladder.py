@@ -11,6 +11,7 @@ import importlib.util
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -68,12 +69,22 @@ class MemoryLadder:
         steps: in the order in which they are taken.
         device: whose caches are freed before another try.
         where: the model's name, for the error.
+        make_room: releases what else lies on the device and nobody uses; returns its names. It costs only time, so it
+            comes before every step.
     """
 
-    def __init__(self, steps: Sequence[Step], *, device: str, where: str) -> None:
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        *,
+        device: str,
+        where: str,
+        make_room: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
         self.steps = tuple(steps)
         self.device = device
         self.where = where
+        self._make_room = make_room
         self._taken = 0
         self._lock = threading.Lock()
 
@@ -83,7 +94,8 @@ class MemoryLadder:
         return self._names(self._taken)
 
     def run(self, work: Callable[[], _Output]) -> LadderOutcome[_Output]:
-        """Do the work; when memory runs out, free caches, take the next step and do it again from the start.
+        """Do the work; when memory runs out, make room, free caches and do it again from the start; when that was not
+        enough, take the next step.
 
         Args:
             work: may be called several times, and reads what the steps change each time.
@@ -92,6 +104,7 @@ class MemoryLadder:
             StageFailed: memory ran out with every step in force (reason out_of_memory). Other errors pass.
         """
         attempts = 0
+        may_make_room = True
         while True:
             attempts += 1
             before = self._taken
@@ -100,11 +113,13 @@ class MemoryLadder:
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                if before == len(self.steps):
+                if before == len(self.steps) and not (may_make_room and self._make_room()):
                     raise self._ended(error) from error
             # Only here, with the error and the frames it kept alive gone, can their tensors be freed.
             free_device_memory(self.device)
-            self._step_down(before)
+            if before < len(self.steps) and not (may_make_room and self._make_room()):
+                self._step_down(before)
+            may_make_room = False
 
     def _names(self, count: int) -> tuple[str, ...]:
         return tuple(step.name for step in self.steps[:count])
@@ -123,6 +138,27 @@ class MemoryLadder:
             f"{self.where}: memory of {self.device} ran out {tried} ({_first_line(error)}). "
             "Use a device with more memory, fewer pixels or frames, or quantisation.",
         )
+
+
+@contextmanager
+def out_of_memory_told(device: str, where: str) -> Iterator[None]:
+    """Around work that cannot be made smaller: memory that runs out becomes a failure that says what can be done.
+
+    Raises:
+        StageFailed: memory ran out (reason out_of_memory). Other errors pass.
+    """
+    try:
+        yield
+    except StageFailed:
+        raise
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise StageFailed(
+            Reason.OUT_OF_MEMORY,
+            f"{where}: memory of {device} ran out ({_first_line(error)}). Use a device with more memory, a lower "
+            "execution.parallel_scenes, fewer pixels or frames, offload or quantisation.",
+        ) from error
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 
 from ..datasets.errors import EngineError
 from .engines import EngineContract, EngineIdentity, Part
+from .memory_ladder import out_of_memory_told
 from .model_loading import ModelSource, device_memory_bytes, load_model, model_facts, model_source
 from .model_settings import ModelSettings
-from .records import digest
-from .resident_models import ResidentModels
+from .resident_models import ResidentModels, lease_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +86,17 @@ class ModelEngine:
 
     @contextmanager
     def model(self) -> Iterator[Any]:
-        """What `load` gives, for this thread alone and without gradients."""
+        """What `load` gives, for this thread alone and without gradients.
+
+        Raises:
+            StageFailed: memory ran out (reason out_of_memory): a single model has no smaller way to do its work.
+        """
         import torch
 
         settings = self._model_settings
-        fields = settings.model_dump(mode="json", include=set(ModelSettings.model_fields) - {"licence"})
-        name = f"{self.model_class} {settings.weights} {digest(fields | self.loaded_with())[:12]}"
+        name = lease_name(self.model_class, settings, ModelSettings.model_fields, **self.loaded_with())
         with (
+            out_of_memory_told(settings.device, self.place),
             self._models.get(name, self._memory, settings.device, self._load_with_lock) as loaded,
             loaded.running,
             torch.inference_mode(),

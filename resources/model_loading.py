@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..datasets.errors import EngineError
+from .loading_lock import LOADING
 from .model_files import (
     DENOISERS,
     MODEL_CONFIG,
@@ -316,7 +317,8 @@ def _from_pretrained(loaded_class: Any, place: Path, **options: Any) -> Any:
 
     _hide_progress()
     try:
-        return loaded_class.from_pretrained(str(place), local_files_only=True, **options)
+        with LOADING:
+            return loaded_class.from_pretrained(str(place), local_files_only=True, **options)
     except torch.OutOfMemoryError:
         raise  # its own type tells the memory ladder what to do
     except (OSError, ValueError, RuntimeError, ImportError) as error:

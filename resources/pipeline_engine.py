@@ -14,13 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets.errors import ConfigError, EngineError
+from ..datasets.latent_spaces import LatentSpace
+from .diffusers_settings import PipelineSettings
 from .engines import Camera, EngineContract, EngineIdentity, Part, View
+from .failures import Reason, StageFailed
 from .memory_ladder import LadderOutcome, MemoryLadder, pipeline_steps, steps_to
 from .model_loading import ModelSource, device_memory_bytes, load_model, load_pipeline, model_facts, model_source
 from .model_settings import ModelSettings, Precision
 from .output_retries import CheckedOutput, Fault, checked_output, frames_fault
-from .records import digest
-from .resident_models import ResidentModels
+from .resident_models import ResidentModels, lease_name
 
 REMEMBERED_PROMPTS = 64
 """Distinct texts whose embeddings are kept, those used last; in Flux, the largest, they take 4 MB each."""
@@ -55,7 +57,7 @@ class PipelineEngine:
     needs: ClassVar[frozenset[Part]]
     gives: ClassVar[frozenset[Part]]
 
-    def __init__(self, settings: ModelSettings, models: ResidentModels | None = None) -> None:
+    def __init__(self, settings: PipelineSettings, models: ResidentModels | None = None) -> None:
         self._model_settings = settings
         self._models = models or ResidentModels(None)
         self._embeddings = PromptEmbeddings()
@@ -102,8 +104,7 @@ class PipelineEngine:
     @contextmanager
     def _leased(self) -> Iterator[_Loaded]:
         settings = self._model_settings
-        fields = settings.model_dump(mode="json", include=set(ModelSettings.model_fields))
-        name = f"{self.class_name()} {settings.weights} {digest(fields | self.loaded_with())[:12]}"
+        name = lease_name(self.class_name(), settings, ModelSettings.model_fields, **self.loaded_with())
         with (
             self._models.get(name, self.contract.device_memory_bytes, settings.device, self._load_to_run) as loaded,
             loaded.running,
@@ -111,14 +112,29 @@ class PipelineEngine:
             yield loaded
 
     def notes(self, pipeline: Any, output: Any, **made_with: Any) -> dict[str, Any]:
-        """How something was made, JSON: pipeline and scheduler, `made_with`, the safety verdict, the model."""
-        verdict = getattr(output, "nsfw_content_detected", None)
+        """How something was made, JSON: pipeline and scheduler, `made_with`, the safety verdict, the model.
+
+        The verdict has a truth value a picture, true where the pipeline's safety checker flagged it; null where the
+        pipeline has none, as those of Flux, SANA-WM and Wan.
+
+        Raises:
+            StageFailed: a picture was flagged and the settings refuse that (reason safety_flagged).
+        """
+        given = getattr(output, "nsfw_content_detected", None)
+        verdict = None if given is None else [bool(flag) for flag in np.ravel(given)]
+        if verdict and any(verdict) and self._model_settings.refuse_flagged:
+            raise StageFailed(
+                Reason.SAFETY_FLAGGED,
+                f"engine {self.name}, {self.source.id}: the safety checker flagged {sum(verdict)} of {len(verdict)} "
+                "pictures. Change the prompt or picture; refuse_flagged: false takes them all the same.",
+                again="after_change",
+            )
         return {
             "engine": self.name,
             "pipeline": type(pipeline).__name__,
             "scheduler": type(pipeline.scheduler).__name__,
             **made_with,
-            "safety_verdict": verdict if verdict is None else [bool(flag) for flag in np.ravel(verdict)],
+            "safety_verdict": verdict,
             "model": model_facts(self._model_settings, self.source),
         }
 
@@ -136,7 +152,12 @@ class PipelineEngine:
 
     def _load_to_run(self) -> _Loaded:
         settings, pipeline = self._model_settings, self.load()
-        ladder = MemoryLadder(pipeline_steps(pipeline, settings), device=settings.device, where=settings.weights)
+        ladder = MemoryLadder(
+            pipeline_steps(pipeline, settings),
+            device=settings.device,
+            where=settings.weights,
+            make_room=lambda: self._models.release_idle(settings.device),
+        )
         return _Loaded(pipeline, ladder, threading.Lock())
 
     def load_with_autoencoder(self, autoencoder: str, precision: Precision) -> Any:
@@ -164,6 +185,33 @@ class PipelineEngine:
         )
         vae = load_model(autoencoder, alone, library="diffusers", subfolder="vae")
         return load_pipeline(self.class_name(), settings, vae=vae)
+
+
+class VideoPipelineEngine(PipelineEngine):
+    """A pipeline that makes clips in the latent space of its own autoencoder, which has a precision of its own.
+
+    Attributes:
+        settings: with `vae_precision`.
+        autoencoder: the autoencoder's diffusers class.
+    """
+
+    settings: Any
+    autoencoder: ClassVar[str]
+
+    def load(self) -> Any:
+        """The pipeline, with its autoencoder in the precision of its own."""
+        return self.load_with_autoencoder(self.autoencoder, self.settings.vae_precision)
+
+    def loaded_with(self) -> dict[str, Any]:
+        """The autoencoder's precision."""
+        return {"vae_precision": self.settings.vae_precision}
+
+    @functools.cached_property
+    def latent_space(self) -> LatentSpace:
+        """Of the latents that the model works in, from its autoencoder's files."""
+        from .latent_codec import latent_space
+
+        return latent_space(self.settings.weights, revision=self.settings.revision)
 
 
 class PromptEmbeddings:

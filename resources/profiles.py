@@ -12,6 +12,7 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -19,22 +20,37 @@ import yaml
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+from ..datasets.catalog import SceneKind
+from ..datasets.depth_codec import DepthTier
 from ..datasets.errors import ConfigError
 from ..ops.quality import QualityThresholds
 from .diffusers_settings import FluxFillViewSettings, FluxViewSettings, SanaWMVideoSettings, WanVaceVideoSettings
 from .engine_choice import EngineChoice, chosen_section
 from .forecast import ForecastSettings
+from .input_videos import VideoSampling
 from .latent_codec import ARCHITECTURES
 from .located_yaml import KeyPath, LocatedYaml, dotted, parse
 from .model_settings import Precision
 from .profile_sections import Device, EngineSettings, EveryPositive, Fraction, LocationText, Section, refusal
-from .quantities import UNITS_AS_TEXT, Angle, Length, Memory
+from .quantities import UNITS_AS_TEXT, Angle, Duration, Length, Memory
 from .transformers_settings import (
+    CaptionSettings,
     DepthAnythingScaffoldSettings,
     DepthProScaffoldSettings,
     Sam2ObjectsSettings,
     Sam3ObjectsSettings,
+    TextEncoderSettings,
 )
+from .vistadream_settings import GaussianVideoSettings, RenderedDepthSettings, VistaDreamScaffoldSettings
+from .warped_settings import WarpedDepthSettings, WarpedVideoSettings
+from .worker_engine_settings import (
+    Gen3cSettings,
+    MogeSettings,
+    TrellisLatentSettings,
+    VggtModelSettings,
+    VggtSettings,
+)
+from .worker_settings import VipeSettings
 
 PROFILE_VARIABLE = "SCENELOOM_CONFIG"
 """Environment variable that names the profile when none is given."""
@@ -43,6 +59,7 @@ DEFAULT_PROFILE = Path(__file__).resolve().parents[1] / "configs" / "demo.yaml"
 
 _SIDE_MULTIPLE = 16
 _GIVE_GEOMETRY = ("ground_truth", "tour_into_picture")
+_SHOW_INPUT_VIDEOS = ("wan_vace", "warped", "gen3c")
 _CODEC_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,30}")
 _TRAJECTORY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
@@ -74,19 +91,35 @@ class PictureLimits(Section):
     """Width times height of the largest picture taken."""
 
 
+class VideoLimits(Section):
+    """Videos outside these limits are rejected, by name; so are those too short for a clip."""
+
+    minimum_side_pixels: EveryPositive = 128
+    """Shorter side of the smallest frames taken."""
+    maximum_pixels: EveryPositive = 8_847_360
+    """Width times height of the largest frames taken."""
+    minimum_frames: EveryPositive = 2
+    """Fewest frames of a video."""
+    maximum_duration: Annotated[Duration, Field(gt=0)] = 600.0
+    """Longest video taken, of which a clip is one part."""
+
+
 class Collection(Section):
-    """The scenes: where prompts and pictures come from."""
+    """The scenes: where prompts, pictures and videos come from."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,63}$")]
     """Name of the collection: small letters, digits, - and _."""
     sources: Annotated[tuple[LocationText, ...], Field(strict=False, min_length=1)]
-    """Prompt files, tables and picture folders: paths or URLs."""
+    """Prompt files, tables, folders of pictures and videos: paths or URLs."""
     split: Split = Split()
     """Share of the scenes in each split."""
     limits: PictureLimits = PictureLimits()
     """Limits on pictures."""
+    video_limits: VideoLimits = VideoLimits()
+    """Limits on videos."""
     perceptual_distance: Annotated[int, Field(ge=0, le=32)] = 6
-    """Pictures whose 64-bit perceptual hashes differ in at most this many bits are the same picture."""
+    """Pictures whose 64-bit perceptual hashes differ in at most this many bits are the same picture, and so are videos
+    by their first frames."""
 
 
 class Store(Section):
@@ -186,10 +219,7 @@ class Trajectories(Section):
     """Trajectories to make, in this order: built-in names and names under `files`."""
     movement_factor: Annotated[float, Field(gt=0, le=4)] = 1.0
     """Factor on the distance every built-in path covers."""
-    translation: Annotated[
-        Literal["true", "lyra"],
-        BeforeValidator(_translation_word, json_schema_input_type=Literal["true", "lyra", True]),
-    ] = "true"
+    translation: Translation = "true"
     """true: the camera centre is the path's point; lyra: the translation column is its negative, as Lyra writes it."""
     minimum_clearance: Annotated[Length, Field(ge=0)] = 0.15
     """Distance a camera keeps from every surface; a path that comes closer is shortened."""
@@ -249,6 +279,17 @@ class PictureView(EngineSettings):
     engine: Literal["picture"] = "picture"
 
 
+class VideoFramesView(EngineSettings):
+    """The video's frames, resized and cropped at their centre; the first one is the view."""
+
+    engine: Literal["video_frames"] = "video_frames"
+    start: Annotated[Duration, Field(ge=0)] = 0.0
+    """Where in the video the clip begins."""
+    maximum_camera_motion: Annotated[float, Field(gt=0, le=1)] | None = 0.01
+    """How far the picture may move as a whole against the first frame, as a share of its width: the camera of an input
+    video is taken to stand still. null: it is not looked at."""
+
+
 class ConditioningView(Section):
     """How a scene gets its first view."""
 
@@ -256,6 +297,12 @@ class ConditioningView(Section):
     """Engine for scenes that are prompts."""
     image: Annotated[PictureView | FluxFillViewSettings, EngineChoice()] = PictureView()
     """Engine for scenes that are pictures."""
+    video: VideoFramesView = VideoFramesView()
+    """Engine for scenes that are videos."""
+
+    def of(self, kind: SceneKind) -> EngineSettings:
+        """Settings of the engine for scenes of that kind."""
+        return {"prompt": self.prompt, "image": self.image, "video": self.video}[kind]
 
 
 class GroundTruthScaffold(EngineSettings):
@@ -274,14 +321,34 @@ class SceneScaffold(Section):
     """How a scene gets its geometry."""
 
     prompt: Annotated[
-        GroundTruthScaffold | TourIntoPictureScaffold | DepthProScaffoldSettings | DepthAnythingScaffoldSettings,
+        GroundTruthScaffold
+        | TourIntoPictureScaffold
+        | DepthProScaffoldSettings
+        | DepthAnythingScaffoldSettings
+        | VistaDreamScaffoldSettings
+        | MogeSettings,
         EngineChoice(),
     ] = GroundTruthScaffold()
     """Engine for scenes that are prompts."""
     image: Annotated[
-        TourIntoPictureScaffold | DepthProScaffoldSettings | DepthAnythingScaffoldSettings, EngineChoice()
+        TourIntoPictureScaffold
+        | DepthProScaffoldSettings
+        | DepthAnythingScaffoldSettings
+        | VistaDreamScaffoldSettings
+        | MogeSettings,
+        EngineChoice(),
     ] = TourIntoPictureScaffold()
     """Engine for scenes that are pictures."""
+    video: Annotated[
+        TourIntoPictureScaffold | DepthProScaffoldSettings | DepthAnythingScaffoldSettings | MogeSettings,
+        EngineChoice(),
+    ] = TourIntoPictureScaffold()
+    """Engine for scenes that are videos: depth of every frame, brought into one unit; the box is that of the first
+    frame, and what moves is painted on it."""
+
+    def of(self, kind: SceneKind) -> EngineSettings:
+        """Settings of the engine for scenes of that kind."""
+        return {"prompt": self.prompt, "image": self.image, "video": self.video}[kind]
 
 
 class RaycastVideo(EngineSettings):
@@ -343,10 +410,29 @@ class GroundTruthDepthAndPoses(EngineSettings):
     engine: Literal["ground_truth"] = "ground_truth"
 
 
+class ClassicalPosesSettings(EngineSettings):
+    """Cameras estimated from a clip's frames alone by structure from motion (COLMAP), on the CPU; depth comes from
+    another engine, which knows the commanded cameras."""
+
+    engine: Literal["classical"] = "classical"
+    depth: Annotated[
+        GroundTruthDepthAndPoses | DepthProScaffoldSettings | DepthAnythingScaffoldSettings, EngineChoice()
+    ] = GroundTruthDepthAndPoses()
+    """Engine for the depth of the frames."""
+    time_limit: Annotated[Duration, Field(ge=1)] = 600.0
+    """For each of at most three attempts to put a clip's frames together."""
+
+
 class GroundTruthObjects(EngineSettings):
     """The objects of the scene's geometry; a scene of which only depth is known has none."""
 
     engine: Literal["ground_truth"] = "ground_truth"
+
+
+class SceneWordsCaptions(EngineSettings):
+    """Captions composed from the scene's words and the trajectory's name; nothing looks at the clip."""
+
+    engine: Literal["scene_words"] = "scene_words"
 
 
 SHIPPED_CODEC = "sceneloom-cosmos-8x8x8"
@@ -360,21 +446,47 @@ class Engines(Section):
     """First view of a scene."""
     scene_scaffold: SceneScaffold = SceneScaffold()
     """Geometry of a scene."""
-    video_latents: Annotated[RaycastVideo | SanaWMVideoSettings | WanVaceVideoSettings, EngineChoice()] = RaycastVideo()
+    video_latents: Annotated[
+        RaycastVideo
+        | SanaWMVideoSettings
+        | WanVaceVideoSettings
+        | GaussianVideoSettings
+        | WarpedVideoSettings
+        | Gen3cSettings,
+        EngineChoice(),
+    ] = RaycastVideo()
     """Frames of a clip."""
     latent_codec: LatentCodecSettings = LatentCodecSettings(id=SHIPPED_CODEC)
     """Latents of a clip: those that shards hold."""
     extra_latent_codecs: dict[str, LatentCodecSettings] = Field(default_factory=dict)
     """Codecs that give the same clips' latents in further spaces, by a name for each; they lie beside the first."""
     depth_and_poses: Annotated[
-        GroundTruthDepthAndPoses | DepthProScaffoldSettings | DepthAnythingScaffoldSettings, EngineChoice()
+        GroundTruthDepthAndPoses
+        | DepthProScaffoldSettings
+        | DepthAnythingScaffoldSettings
+        | RenderedDepthSettings
+        | WarpedDepthSettings
+        | VipeSettings
+        | VggtSettings
+        | ClassicalPosesSettings,
+        EngineChoice(),
     ] = GroundTruthDepthAndPoses()
-    """Depth and cameras of a clip. Engines that estimate depth do so frame by frame; the cameras are the commanded
-    ones."""
+    """Depth and cameras of a clip. vipe and vggt estimate both from the clip alone, classical the cameras; with the
+    other engines they are the commanded ones."""
     scene_objects: Annotated[GroundTruthObjects | Sam2ObjectsSettings | Sam3ObjectsSettings, EngineChoice()] = (
         GroundTruthObjects()
     )
     """Objects that the conditioning view shows."""
+    captions: Annotated[SceneWordsCaptions | CaptionSettings, EngineChoice()] = SceneWordsCaptions()
+    """Captions of clips."""
+    picture_features: VggtModelSettings | None = None
+    """VGGT, for the feature of the conditioning view that SceneGen reads; made by the stage scene_objects where the
+    view has objects whose shape is known. null: SceneGen's layout says that a stand-in took its place."""
+    object_latents: TrellisLatentSettings | None = None
+    """TRELLIS' encoder, for the latents of those objects that SceneGen trains on; likewise."""
+    text_encoder: TextEncoderSettings | None = None
+    """Encoder of the captions in layouts that hold text embeddings (Lyra-2: UMT5-XXL); null: those layouts say that a
+    stand-in took its place."""
 
     @field_validator("extra_latent_codecs")
     @classmethod
@@ -403,13 +515,44 @@ class Engines(Section):
                         "engine that generates.",
                         ("video_latents",),
                     )
-        elif self.depth_and_poses.engine == "ground_truth":
+        elif "ground_truth" in (self.depth_and_poses.engine, self._depth_behind_poses()):
             raise refusal(
                 f"ground_truth for clips of the engine {self.video_latents.engine}: only rendered clips have one",
                 "Choose an engine that estimates depth, such as depth_anything or depth_pro.",
                 ("depth_and_poses",),
             )
+        self._gaussians_are_there()
+        if isinstance(self.depth_and_poses, VipeSettings):
+            self.depth_and_poses.require_pinhole_depth()
+        if self.depth_and_poses.engine == "warped" and self.video_latents.engine != "warped":
+            raise refusal(
+                f"warped for clips of the engine {self.video_latents.engine}: they show more than the cache",
+                "Choose the video engine warped, or an engine that estimates depth.",
+                ("depth_and_poses",),
+            )
         return self
+
+    def _depth_behind_poses(self) -> str | None:
+        """The engine whose depth goes with cameras that were estimated alone."""
+        chosen = self.depth_and_poses
+        return chosen.depth.engine if isinstance(chosen, ClassicalPosesSettings) else None
+
+    def _gaussians_are_there(self) -> None:
+        """Clips of Gaussians have a scaffold of some, and depth is taken from Gaussians that were rendered."""
+        if self.video_latents.engine == "gaussians":
+            for kind, scaffold in (("prompt", self.scene_scaffold.prompt), ("image", self.scene_scaffold.image)):
+                if scaffold.engine != "vistadream":
+                    raise refusal(
+                        f"gaussians needs a scaffold of Gaussians, and {scaffold.engine} ({kind}) makes none",
+                        "Choose the scaffold engine vistadream for prompts and pictures, or another video engine.",
+                        ("video_latents",),
+                    )
+        elif self.depth_and_poses.engine == "rendered":
+            raise refusal(
+                f"rendered for clips of the engine {self.video_latents.engine}: only Gaussians are rendered with depth",
+                "Choose the video engine gaussians, or another engine for depth.",
+                ("depth_and_poses",),
+            )
 
 
 class Video(Section):
@@ -419,6 +562,13 @@ class Video(Section):
     """Quality: lower is better and larger. Lyra writes 10."""
     group_of_pictures: EveryPositive = 8
     """Frames between key frames; short groups let training read single frames quickly."""
+
+
+class Shards(Section):
+    """How training shards hold clips."""
+
+    depth: DepthTier = "bounded"
+    """bounded: within 0.1 % of what the stage before gave, the smaller one; exact: every float16 value as it is."""
 
 
 class Quality(QualityThresholds, Section):
@@ -473,6 +623,8 @@ class Profile(Section):
     """What does the work of each stage."""
     video: Video = Video()
     """How clips are encoded."""
+    shards: Shards = Shards()
+    """How training shards hold clips."""
     quality: Quality = Quality.model_validate({})
     """Limits a clip must keep."""
     objects: Objects = Objects()
@@ -488,7 +640,7 @@ class Profile(Section):
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:
-        """Clips are of a size that the codecs and the video engine take."""
+        """Clips are of a size that the codecs, the video engine and the estimator take."""
         codecs = (self.engines.latent_codec, *self.engines.extra_latent_codecs.values())
         architectures = [ARCHITECTURES[codec.architecture] for codec in codecs]
         self.frames.require_groups(
@@ -496,8 +648,15 @@ class Profile(Section):
             math.lcm(_SIDE_MULTIPLE, *(each.spatial_stride for each in architectures)),
         )
         video = self.engines.video_latents
-        if isinstance(video, SanaWMVideoSettings):
+        if isinstance(video, SanaWMVideoSettings | Gen3cSettings):
             video.require_frames(self.frames.count, self.frames.height, self.frames.width)
+        estimator = self.engines.depth_and_poses
+        if isinstance(estimator, VggtSettings) and self.frames.count > estimator.maximum_frames:
+            raise refusal(
+                f"clips of {self.frames.count} frames, and vggt is to take {estimator.maximum_frames} at once",
+                "Make shorter clips, or raise maximum_frames.",
+                ("engines", "depth_and_poses"),
+            )
         return self
 
     @model_validator(mode="after")
@@ -514,6 +673,25 @@ class Profile(Section):
                 ("motion", "objects"),
             )
         return self
+
+    def require_engines_for(self, kinds: AbstractSet[SceneKind]) -> None:
+        """Refuse a collection with videos where the video engine cannot show that they move.
+
+        Raises:
+            ConfigError: it cannot.
+        """
+        engine = self.engines.video_latents.engine
+        if "video" in kinds and engine not in _SHOW_INPUT_VIDEOS:
+            raise ConfigError(
+                f"the collection has videos, and the engine {engine} would show their first frame standing still",
+                where=f"{self.file}: engines.video_latents",
+                remedy=f"Choose {' or '.join(_SHOW_INPUT_VIDEOS)}, or leave the videos out of the sources.",
+            )
+
+    def sampling(self) -> VideoSampling:
+        """Which instants of a video become the frames of its scene's clip."""
+        frames, start = self.frames, self.engines.conditioning_view.video.start
+        return VideoSampling(frames.count, frames.frames_per_second, start)
 
     @property
     def file(self) -> Path:

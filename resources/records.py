@@ -83,7 +83,11 @@ class PublishedFile(_Frozen):
 
 
 class Attempt(_Frozen):
-    """One failed attempt at a stage."""
+    """One failed attempt at a stage.
+
+    Attributes:
+        log: the end of what a worker printed; empty for what does not run as one.
+    """
 
     at: str
     run: str
@@ -91,6 +95,7 @@ class Attempt(_Frozen):
     message: str
     key: str
     seconds: float
+    log: str = ""
 
 
 class ContractObservation(_Frozen):
@@ -115,6 +120,7 @@ class Record(_Frozen):
         contracts: expected against found for every array at the time of writing.
         attempts: failed attempts that came before.
         versions: libraries that took part.
+        machine: processor and GPUs that it was made on.
     """
 
     format: Literal["sceneloom.record/1"] = RECORD_FORMAT
@@ -134,6 +140,7 @@ class Record(_Frozen):
     created_at: str
     run: str
     versions: dict[str, str] = Field(default_factory=dict)
+    machine: str = ""
 
     @property
     def bytes(self) -> int:

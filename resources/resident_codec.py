@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from ..datasets.errors import ConfigError
 from ..datasets.latent_spaces import LatentSpace
 from .latent_codec import LatentCodec, architecture_of, latent_space, weights_folder
+from .memory_ladder import out_of_memory_told
 from .profiles import LatentCodecSettings
-from .records import digest
-from .resident_models import ResidentModels
+from .resident_models import ResidentModels, lease_name
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -64,24 +64,31 @@ class ResidentCodec:
         return round(sum(_elements(file) for file in folder.glob("*.safetensors")) * _BYTES[settings.precision])
 
     def encode(self, frames: NDArray[np.uint8] | Iterable[NDArray[np.uint8]]) -> NDArray[np.float16]:
-        """As `LatentCodec.encode`."""
+        """As `LatentCodec.encode`. Raises also StageFailed when memory runs out (reason out_of_memory)."""
         with self._lease() as codec:
             return codec.encode(frames)
 
     def decode(self, latents: NDArray[np.floating]) -> NDArray[np.uint8]:
-        """As `LatentCodec.decode`."""
+        """As `LatentCodec.decode`. Raises also StageFailed when memory runs out (reason out_of_memory)."""
         with self._lease() as codec:
             return codec.decode(latents)
 
     def round_trip(self, latents: NDArray[np.floating]) -> NDArray[np.float16]:
-        """As `LatentCodec.round_trip`."""
+        """As `LatentCodec.round_trip`. Raises also StageFailed when memory runs out (reason out_of_memory)."""
         with self._lease() as codec:
             return codec.round_trip(latents)
 
-    def _lease(self) -> AbstractContextManager[LatentCodec]:
-        settings = self.settings
-        name = f"latent codec {self.space.id} {digest(settings.model_dump(mode='json'))[:12]}"
-        return self._models.get(name, self.device_memory_bytes, settings.device, self._load)
+    @contextmanager
+    def _lease(self) -> Iterator[LatentCodec]:
+        """The loaded codec. Tiles would change its numbers, and so are the profile's choice: no ladder takes them."""
+        settings, space = self.settings, self.space
+        name = lease_name("latent codec", settings, LatentCodecSettings.model_fields)
+        where = f"latent codec {space.id}" + ("" if settings.tiling else ", tiling false (of ltx2 it may be true)")
+        with (
+            out_of_memory_told(settings.device, where),
+            self._models.get(name, self.device_memory_bytes, settings.device, self._load) as codec,
+        ):
+            yield codec
 
     def _load(self) -> LatentCodec:
         settings = self.settings

@@ -12,15 +12,19 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from ..datasets.errors import EngineError
+from .records import digest
 
 _Model = TypeVar("_Model")
+
+_NOT_LOADED = {"licence", "measure_drift"}
+"""Settings that say something of a model, or what is measured with it, and do not change how it is loaded."""
 
 
 @dataclass(slots=True, eq=False)
@@ -269,6 +273,27 @@ class ResidentModels:
     def _note_peak(self, device: str) -> None:
         taken = sum(each.bytes for each in self._residents.values() if each.device == device and not each.leaving)
         self._peak_bytes[device] = max(self._peak_bytes.get(device, 0), taken)
+
+
+class _HasWeights(Protocol):
+    @property
+    def weights(self) -> str: ...
+
+    def model_dump(self, *, mode: str, include: Any) -> dict[str, Any]: ...
+
+
+def lease_name(kind: str, settings: _HasWeights, fields: Iterable[str], **loaded_with: Any) -> str:
+    """The name of a loaded model: those that are loaded in the same way have the same one, and are loaded once.
+
+    Args:
+        kind: its class, or what it is to its user.
+        settings: section of a profile with `weights`.
+        fields: of the settings, that loading depends on; what is only said of the weights or measured with them
+            (licence, measure_drift) never counts.
+        loaded_with: what else it depends on, JSON.
+    """
+    loading = settings.model_dump(mode="json", include=set(fields) - _NOT_LOADED)
+    return f"{kind} {settings.weights} {digest(loading | loaded_with)[:12]}"
 
 
 def free_device_memory(device: str) -> None:

@@ -18,13 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets.errors import EngineError
-from ..datasets.latent_spaces import LatentSpace
 from ..ops.video_chunks import join_chunks, plan_chunks
 from .diffusers_settings import SANA_WM_STRIDE, SanaWMVideoSettings
 from .engines import Camera, GeneratedClip, Part, Scaffold, View
 from .pipeline_engine import (
     Made,
-    PipelineEngine,
+    VideoPipelineEngine,
     Window,
     chunk_seeds,
     make_checked,
@@ -40,7 +39,7 @@ LEAST_WINDOW = 41
 """Frames below which the window is not halved when memory runs out: 2.5 s, for the model to know where things move."""
 
 
-class SanaWMVideo(PipelineEngine):
+class SanaWMVideo(VideoPipelineEngine):
     """Clips from the view, the prompt and the cameras; the model's own latents come with them.
 
     Args:
@@ -51,6 +50,7 @@ class SanaWMVideo(PipelineEngine):
     name: ClassVar[str] = "sana_wm"
     needs: ClassVar[frozenset[Part]] = frozenset({"view", "prompt", "depth", "cameras"})
     gives: ClassVar[frozenset[Part]] = frozenset({"frames", "latents"})
+    autoencoder: ClassVar[str] = "AutoencoderKLLTX2Video"
 
     def __init__(self, settings: SanaWMVideoSettings, models: ResidentModels | None = None) -> None:
         super().__init__(settings, models)
@@ -66,21 +66,6 @@ class SanaWMVideo(PipelineEngine):
     def class_name(self) -> str:
         """SanaWMPipeline."""
         return "SanaWMPipeline"
-
-    def load(self) -> Any:
-        """The pipeline, with its autoencoder in the precision of its own."""
-        return self.load_with_autoencoder("AutoencoderKLLTX2Video", self.settings.vae_precision)
-
-    def loaded_with(self) -> dict[str, Any]:
-        """The autoencoder's precision."""
-        return {"vae_precision": self.settings.vae_precision}
-
-    @functools.cached_property
-    def latent_space(self) -> LatentSpace:
-        """Of the latents that the model works in, from its autoencoder's files."""
-        from .latent_codec import latent_space
-
-        return latent_space(self.settings.weights, revision=self.settings.revision)
 
     def open_scene(self, scaffold: Scaffold, view: View, prompt: str) -> SanaWMScene:
         """Find the scene's scale and get the view ready.

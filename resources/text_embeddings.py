@@ -13,13 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets.errors import EngineError
+from .memory_ladder import out_of_memory_told
 from .model_engine import load_processor
 from .model_files import MODEL_CONFIG, read_json
 from .model_loading import device_memory_bytes, load_model, model_facts, model_source
-from .records import digest
-from .resident_models import ResidentModels
+from .model_settings import ModelSettings
+from .resident_models import ResidentModels, lease_name
 from .transformers_settings import TextEncoderSettings
 
+_LOADING = {*ModelSettings.model_fields, "subfolder", "tokenizer_subfolder"}
 FAMILIES = ("t5", "mt5", "umt5")
 REMEMBERED_TEXTS = 256
 """Distinct texts whose embeddings are kept, those used last: of UMT5-XXL at most 8 MB each, usually one."""
@@ -93,8 +95,9 @@ class TextEncoder:
     def _computed(self, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         import torch
 
-        name = f"text encoder {self.settings.weights} {digest(self.settings.model_dump(mode='json'))[:12]}"
+        name = lease_name("text encoder", self.settings, _LOADING)
         with (
+            out_of_memory_told(self.settings.device, self._place),
             self._models.get(name, self._memory, self.settings.device, self._load) as loaded,
             loaded.running,
             torch.inference_mode(),

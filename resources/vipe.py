@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import math
 import re
-import shutil
 import tempfile
-import uuid
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..datasets.errors import ConfigError, InputError, SceneloomError
+from .resident_worker import ResidentWorker
 from .vipe_results import CLIP, VipeResult, read_result
+from .worker_batches import BatchTask, TaskInput, WorkerBatches, WorkerOutcome, host_memory
 from .worker_failures import FailureClass, WorkerFailed
-from .worker_process import TaskEnded, WorkerProcess, WorkerTask, end_of_file
-from .worker_protocol import Event, FileTransport, Transport
+from .worker_protocol import Done, Event, Transport
 from .worker_settings import VIPE_PRESETS, VipeSettings
 
 BYTES_PER_PIXEL_AND_FRAME = 60
 """Host memory that ViPE takes: three layers of caches and two copies of the depth, 12 bytes each."""
-LOG_NAME = "vipe.log"
 _SAFE_PATH = re.compile(r"[A-Za-z0-9_./ :-]+")
 """Paths that ViPE's override grammar takes literally."""
 _PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".tiff", ".tif"}
@@ -50,26 +45,11 @@ class VipeClipTask:
     destination: Path
 
 
-@dataclass(frozen=True, slots=True)
-class VipeOutcome:
-    """How a clip fared: a result, whole and checked under its destination, or why there is none.
-
-    Attributes:
-        attempts: how often ViPE was tried; 0 for a clip that was refused beforehand.
-        seconds: ViPE's own time for the result.
-        versions: of ViPE and its libraries, as the worker found them.
-    """
-
-    clip: str
-    attempts: int
-    result: VipeResult | None = None
-    failure: WorkerFailed | None = None
-    seconds: float = 0.0
-    versions: Mapping[str, str] = field(default_factory=dict)
+VipeOutcome = WorkerOutcome[VipeResult]
 
 
 class ViPEWorker:
-    """NVIDIA ViPE (nv-tlabs/vipe) in an environment of its own.
+    """NVIDIA ViPE (nv-tlabs/vipe) in an environment of its own; all threads of a process share one.
 
     Args:
         settings: where it runs, preset, limits.
@@ -84,104 +64,41 @@ class ViPEWorker:
         report: Callable[[Event], None] | None = None,
     ) -> None:
         self.settings = settings
-        self._process = WorkerProcess("vipe", settings, transport or FileTransport(), report)
+        told = settings.model_dump(mode="json", include={"preset", "mode", "command", "overrides"})
+        self._worker = ResidentWorker("vipe", settings, told, transport, report)
 
     def estimate(self, batch: Sequence[VipeClipTask]) -> Generator[VipeOutcome, None, None]:
-        """Yield the outcome of every clip once, as it is known.
-
-        Clips that ViPE cannot take are refused first. A clip whose class of failure allows it is tried once more after
-        the others, from an empty directory. After a failure that every clip would share, clips that have not begun are
-        given up with the same failure. Ending the iteration early ends the worker.
+        """Yield the outcome of every clip once, as it is known; see `WorkerBatches.run`.
 
         Raises:
             ConfigError: the environment or the scratch directory cannot be used.
             InputError: two clips share an id or a destination, or a destination exists.
         """
-        _require_distinct(batch)
-        missing = self.settings.missing()
-        if missing is not None:
-            raise ConfigError(missing, where="ViPE's environment", remedy="Correct the worker's settings.")
-        with self._scratch() as scratch:
-            accepted: list[VipeClipTask] = []
-            for clip in batch:
-                refusal = self._refusal(clip)
-                if refusal is None:
-                    accepted.append(clip)
-                else:
-                    yield VipeOutcome(clip.id, 0, failure=refusal)
-            yield from self._attempts(accepted, scratch)
+        self._require_plain_scratch()
+        clips = {clip.id: clip for clip in batch}
 
-    # ---------------------------------------------------------------- attempts
+        def refuse(task: BatchTask) -> WorkerFailed | None:
+            return self._refusal(clips[task.id])
 
-    def _attempts(self, clips: Sequence[VipeClipTask], scratch: Path) -> Iterator[VipeOutcome]:
-        again: list[VipeClipTask] = []
-        stopped: WorkerFailed | None = None
-        for outcome in self._attempt(clips, scratch, 1):
-            if outcome.failure is not None and outcome.failure.rule.again == "at_once":
-                again += [clip for clip in clips if clip.id == outcome.clip]
-                continue
-            if outcome.failure is not None and outcome.failure.rule.stops_batch:
-                stopped = outcome.failure
-            yield outcome
-        if stopped is None:
-            yield from self._attempt(again, scratch, 2)
-        else:
-            for clip in again:
-                yield VipeOutcome(clip.id, 1, failure=stopped)
-
-    def _attempt(self, clips: Sequence[VipeClipTask], scratch: Path, number: int) -> Iterator[VipeOutcome]:
-        if not clips:
-            return
-        folder = scratch / f"attempt-{number}"
-        folder.mkdir()
-        copied = self.settings.environment.container is not None
-        by_id = {
-            clip.id: (clip, _Attempt(clip, folder / f"{index:05d}", copied=copied)) for index, clip in enumerate(clips)
-        }
-        tasks = [WorkerTask(clip.id, clip.frames, attempt.task()) for clip, attempt in by_id.values()]
-        told = self.settings.model_dump(mode="json", include={"preset", "mode", "command", "overrides"})
-        open_clips = dict.fromkeys(by_id)
-        for ended in self._process.run(tasks, told, folder):
-            clip, attempt = by_id[ended.task]
-            outcome = self._outcome(clip, attempt, ended, number)
-            attempt.remove()
-            del open_clips[clip.id]
-            yield outcome
-            if outcome.failure is not None and outcome.failure.rule.stops_batch:
-                for left in open_clips:
-                    yield VipeOutcome(left, number - 1, failure=outcome.failure)
-                return
-
-    def _outcome(self, clip: VipeClipTask, attempt: _Attempt, ended: TaskEnded, number: int) -> VipeOutcome:
-        """Read back what the worker says is done; publish it if it is."""
-        if ended.done is None:
-            assert ended.failure is not None
-            ended.failure.log = attempt.end_of_log() or ended.failure.log
-            return VipeOutcome(clip.id, number, failure=ended.failure, versions=ended.versions)
-        figures = {**ended.done.figures, "preset": self.settings.preset, "versions": dict(ended.versions)}
-        try:
+        def read_back(task: BatchTask, output: Path, done: Done, versions: Mapping[str, str]) -> VipeResult:
+            clip = clips[task.id]
+            figures = {**done.figures, "preset": self.settings.preset, "versions": dict(versions)}
             result = read_result(
-                attempt.output,
+                output,
                 frames=clip.frames,
                 height=clip.height,
                 width=clip.width,
                 settings=self.settings,
                 figures=figures,
             )
-        except WorkerFailed as failure:
-            failure.log = attempt.end_of_log()
-            return VipeOutcome(clip.id, number, failure=failure, versions=ended.versions)
-        shutil.copyfile(attempt.log, attempt.output / LOG_NAME)
-        _publish(attempt.output, clip.destination)
-        return VipeOutcome(
-            clip.id,
-            number,
-            result=_moved(result, clip.destination),
-            seconds=ended.done.seconds,
-            versions=ended.versions,
-        )
+            return dataclasses.replace(result, root=clip.destination)
 
-    # ---------------------------------------------------------------- before the launch
+        batches = WorkerBatches(self._worker, self.settings, refuse, read_back)
+        yield from batches.run([_task(clip) for clip in batch])
+
+    def close(self) -> None:
+        """End the process; it is launched again when it is needed."""
+        self._worker.close()
 
     def _refusal(self, clip: VipeClipTask) -> WorkerFailed | None:
         """Why ViPE would fail on a clip, by a look at its size and its header; None where nothing speaks against it."""
@@ -199,75 +116,26 @@ class ViPEWorker:
             found = f"{clip.source.name} runs at {rate:.3g} frames a second, and ViPE's masks need {_LOWEST_RATE}"
             return WorkerFailed(FailureClass.INPUT, found)
         needed = BYTES_PER_PIXEL_AND_FRAME * frames * height * width
-        allowed = self._memory()
+        allowed = host_memory(self.settings)
         if needed > allowed:
             found = f"{frames} frames of {height} × {width} need about {needed / 1e9:.1f} GB of memory"
             return WorkerFailed(FailureClass.OVERSIZE, f"{found}, {allowed / 1e9:.1f} GB may be used")
         return None
 
-    def _memory(self) -> float:
-        """Bytes of host memory that the worker may take."""
-        import psutil
-
-        if self.settings.memory_limit is not None:
-            return self.settings.memory_limit * 1e9
-        return min(psutil.virtual_memory().available, _control_group_memory())
-
-    @contextlib.contextmanager
-    def _scratch(self) -> Iterator[Path]:
-        """A private directory whose path ViPE takes literally; removed at the end, whatever happens."""
-        root = Path(self.settings.scratch or tempfile.gettempdir())
-        if not _SAFE_PATH.fullmatch(str(root)):
+    def _require_plain_scratch(self) -> None:
+        root = self.settings.scratch or tempfile.gettempdir()
+        if not _SAFE_PATH.fullmatch(root):
             raise ConfigError(
-                f"{str(root)!r} holds a character that ViPE's command line gives a meaning to",
+                f"{root!r} holds a character that ViPE's command line gives a meaning to",
                 where="scratch",
                 remedy="Give a directory of plain ASCII letters, digits, '-', '_' and '.'.",
             )
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-            scratch = Path(tempfile.mkdtemp(prefix="sceneloom-vipe-", dir=root))
-        except OSError as error:
-            raise ConfigError(
-                f"{root} cannot be written to ({error.strerror})", where="scratch", remedy="Give another directory."
-            ) from error
-        try:
-            yield scratch
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
 
 
-class _Attempt:
-    """The private directory of one clip and attempt.
-
-    Args:
-        copied: whether the input is copied into it, as a container sees nothing beside it; else it is linked.
-    """
-
-    def __init__(self, clip: VipeClipTask, folder: Path, *, copied: bool) -> None:
-        folder.mkdir()
-        # ViPE names its files after its input, so the input's own name and folder never reach it.
-        self.input = folder / (CLIP if clip.source.is_dir() else f"{CLIP}.mp4")
-        if not copied:
-            self.input.symlink_to(clip.source.absolute())
-        elif clip.source.is_dir():
-            shutil.copytree(clip.source, self.input)
-        else:
-            shutil.copyfile(clip.source, self.input)
-        self.output = folder / "out"
-        self.log = folder / "log"
-        self._folder = folder
-
-    def task(self) -> dict[str, Any]:
-        """What the worker is told."""
-        return {"input": str(self.input), "output": str(self.output), "log": str(self.log)}
-
-    def end_of_log(self) -> str:
-        """The last lines that ViPE printed; empty where it was never started."""
-        return end_of_file(self.log) if self.log.exists() else ""
-
-    def remove(self) -> None:
-        """Free the disk."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+def _task(clip: VipeClipTask) -> BatchTask:
+    # ViPE names its files after its input.
+    name = CLIP if clip.source.is_dir() else f"{CLIP}.mp4"
+    return BatchTask(clip.id, clip.frames, clip.destination, {"input": TaskInput(clip.source, name)})
 
 
 def _measure(source: Path) -> tuple[int, int, int, float]:
@@ -295,42 +163,3 @@ def _measure(source: Path) -> tuple[int, int, int, float]:
         raise InputError(found, where=str(source), remedy="Give frames of one size.")
     [(width, height)] = sizes
     return len(pictures), height, width, 30.0  # ViPE takes every folder for 30 frames a second
-
-
-def _control_group_memory() -> float:
-    """Bytes that the control group of this process has left; infinite where it sets no limit."""
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-    except (OSError, ValueError):
-        return math.inf
-    return math.inf if limit == "max" else int(limit) - used
-
-
-def _publish(finished: Path, destination: Path) -> None:
-    """Make a finished directory appear whole under another name, on another file system too."""
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = destination.with_name(f".{destination.name}.{uuid.uuid4().hex}.part")
-    try:
-        shutil.move(finished, unfinished)
-        unfinished.rename(destination)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
-
-
-def _moved(result: VipeResult, root: Path) -> VipeResult:
-    return dataclasses.replace(result, root=root)
-
-
-def _require_distinct(batch: Sequence[VipeClipTask]) -> None:
-    for what, values in (
-        ("id", [clip.id for clip in batch]),
-        ("destination", [str(clip.destination) for clip in batch]),
-    ):
-        repeated = sorted({value for value in values if values.count(value) > 1})
-        if repeated:
-            raise InputError(f"two clips have the {what} {repeated[0]!r}", where="batch", remedy="Give each its own.")
-    for clip in batch:
-        if clip.destination.exists():
-            raise InputError("it exists", where=str(clip.destination), remedy="Give a destination that does not.")

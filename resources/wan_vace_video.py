@@ -2,6 +2,10 @@
 
 GEN3C's idea (Ren et al., CVPR 2025) on a model with open weights: the view's RGB-D pixels are warped to every camera;
 Wan VACE is given those frames, a mask of what is missing in them, and the view as a reference image.
+
+Of a scene that is made from a video, frame i is warped from the RGB-D of the video's frame i, as GEN3C does it for
+Lyra's dynamic set (its Cache4D). A path that ends at the input's camera is then made as Lyra makes its motion-reversed
+views: the video backwards, the camera from near to far, and what comes out turned round again.
 """
 
 from __future__ import annotations
@@ -16,13 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets.errors import ConfigError, ContractError, EngineError
-from ..datasets.latent_spaces import LatentSpace
 from ..ops.video_chunks import join_chunks, plan_chunks, reanchor_depth
+from .clip_cache import ClipCache, runs_backwards
 from .diffusers_settings import WAN_STRIDE, WanVaceVideoSettings
 from .engines import Camera, GeneratedClip, Part, Scaffold, ScaffoldEngine, View
 from .pipeline_engine import (
     Made,
-    PipelineEngine,
+    VideoPipelineEngine,
     Window,
     chunk_seeds,
     make_checked,
@@ -48,7 +52,7 @@ LEAST_WINDOW = 21
 """Frames below which the window is not halved when memory runs out."""
 
 
-class WanVaceVideo(PipelineEngine):
+class WanVaceVideo(VideoPipelineEngine):
     """Clips from the scaffold's depth, the view, the prompt and the cameras.
 
     Args:
@@ -61,6 +65,7 @@ class WanVaceVideo(PipelineEngine):
     name: ClassVar[str] = "wan_vace"
     needs: ClassVar[frozenset[Part]] = frozenset({"view", "prompt", "depth", "cameras"})
     gives: ClassVar[frozenset[Part]] = frozenset({"frames", "latents"})
+    autoencoder: ClassVar[str] = "AutoencoderKLWan"
 
     def __init__(
         self,
@@ -92,24 +97,13 @@ class WanVaceVideo(PipelineEngine):
                 where=self.settings.weights,
                 remedy="Install it: pip install ftfy.",
             )
-        return self.load_with_autoencoder("AutoencoderKLWan", self.settings.vae_precision)
-
-    def loaded_with(self) -> dict[str, Any]:
-        """The autoencoder's precision."""
-        return {"vae_precision": self.settings.vae_precision}
-
-    @functools.cached_property
-    def latent_space(self) -> LatentSpace:
-        """Of the latents that the model works in, from its autoencoder's files."""
-        from .latent_codec import latent_space
-
-        return latent_space(self.settings.weights, revision=self.settings.revision)
+        return super().load()
 
     def open_scene(self, scaffold: Scaffold, view: View, prompt: str) -> WanVaceScene:
-        """Build the scene's 3D cache.
+        """Build the scene's 3D cache, once for all of its clips.
 
         Raises:
-            EngineError: objects of the scene move, which a cache of one view cannot show.
+            EngineError: objects of the scene's geometry move, which the cache does not show.
         """
         from ..ops.scene_cache import SourceFrame
 
@@ -120,15 +114,29 @@ class WanVaceVideo(PipelineEngine):
                 remedy="Set motion.objects to 0, or choose another engine for video_latents.",
             )
         base = SourceFrame(view.picture, scaffold.depth, np.eye(4), scaffold.intrinsics)
-        return WanVaceScene(self, scaffold, view, prompt or self.settings.prompt, base, self.new_cache(base))
+        words = prompt or self.settings.prompt
+        if scaffold.clip is None:
+            return WanVaceScene(self, scaffold, view, words, base, self.new_cache(base))
+        moving = ClipCache(
+            scaffold,
+            view,
+            device=self.cache_device,
+            edge_threshold=self.settings.edge_threshold,
+            foreground_masking=self.settings.foreground_masking,
+        )
+        return WanVaceScene(self, scaffold, view, words, base, None, moving)
+
+    @property
+    def cache_device(self) -> str:
+        """Warp's name of the device that caches lie on."""
+        return "cuda:0" if self.settings.device == "cuda" else self.settings.device
 
     def new_cache(self, base: SourceFrame) -> SceneCache:
         """A cache that holds the view."""
         from ..ops.scene_cache import SceneCache
 
-        device = "cuda:0" if self.settings.device == "cuda" else self.settings.device
         cache = SceneCache(
-            device=device,
+            device=self.cache_device,
             edge_threshold=self.settings.edge_threshold,
             foreground_masking=self.settings.foreground_masking,
             # Scaffolds in metres go on to 10 km; of no depth at all nothing is cut off.
@@ -144,7 +152,8 @@ class WanVaceScene:
 
     Attributes:
         base: the view with its depth.
-        cache: holds `base` alone; clips made at once share it.
+        cache: holds `base` alone; clips made at once share it. None where there is `moving`.
+        moving: every frame of the scene's video with its depth, where it is made from one.
     """
 
     engine: WanVaceVideo
@@ -152,20 +161,23 @@ class WanVaceScene:
     view: View
     prompt: str
     base: SourceFrame
-    cache: SceneCache
+    cache: SceneCache | None
+    moving: ClipCache | None = None
 
     def generate(self, cameras: Sequence[Camera], *, seed: int) -> GeneratedClip:
         """What the cameras see: of the cache what it shows, the rest painted.
 
         A path longer than the model's window is made in chunks. The frames that a chunk shares with the one before are
         given to the model as known; the last of them, with a depth brought onto the cache's, is added to a cache of
-        the clip's own, so that what was painted stays where it is. Latents are given where they show exactly the
-        clip's frames: of a clip made at once.
+        the clip's own, so that what was painted stays where it is; not so in a scene that moves, where it would be seen
+        at another time. Latents are given where they show exactly the clip's frames: of a clip made at once, and
+        forwards.
 
         Raises:
             ConfigError: the model does not take the size or the count of frames, or chunks are needed and there is no
                 engine for depth.
-            EngineError: a chunk's last frame cannot be brought onto the cache.
+            EngineError: a chunk's last frame cannot be brought onto the cache, or there are more or fewer cameras than
+                frames of the scene's video.
             StageFailed: memory ran out, or two seeds gave a broken chunk.
         """
         engine = self.engine
@@ -174,26 +186,50 @@ class WanVaceScene:
             denoiser = pipeline.transformer if pipeline.transformer is not None else pipeline.transformer_2
             multiple = pipeline.vae_scale_factor_spatial * denoiser.config.patch_size[1]
             require_size(cameras[0].height, cameras[0].width, multiple, where=f"engine {engine.name}")
-        return engine.window.run(functools.partial(self._generate, cameras, seed))
+        if self.moving is None:
+            return engine.window.run(functools.partial(self._generate, cameras, seed))
+        if len(cameras) != len(self.moving):
+            raise EngineError(
+                f"{len(cameras)} cameras for a video of {len(self.moving)} frames",
+                where=f"engine {engine.name}",
+                remedy="Make the conditioning view and the camera paths again, with one frames.count.",
+            )
+        times = range(len(cameras))
+        if not runs_backwards(cameras, self.moving.clip):
+            return engine.window.run(functools.partial(self._generate, cameras, seed, times=times))
+        clip = engine.window.run(functools.partial(self._generate, cameras[::-1], seed, times=times[::-1]))
+        # The latents are those of the reversed video: a causal autoencoder's are not the others turned round.
+        return GeneratedClip(
+            np.ascontiguousarray(clip.frames[::-1]), None, None, {**clip.notes, "made_backwards": True}
+        )
 
-    def _generate(self, cameras: Sequence[Camera], seed: int, window: int) -> GeneratedClip:
-        """The clip with `window` frames made at once."""
+    def _generate(self, cameras: Sequence[Camera], seed: int, window: int, times: Sequence[int] = ()) -> GeneratedClip:
+        """The clip with `window` frames made at once.
+
+        Args:
+            times: of a scene that moves, the frame of its video that each camera sees.
+        """
         engine, settings = self.engine, self.engine.settings
         chunks = plan_chunks(len(cameras), window=window, overlap=settings.overlap_frames, stride=WAN_STRIDE)
-        cache = self.cache if len(chunks) == 1 else self._cache_of_its_own(len(cameras), window)
+        shared = len(chunks) == 1 or self.moving is not None
+        cache = self.cache if shared else self._cache_of_its_own(len(cameras), window)
+        first = self.view.picture if self.moving is None else self.moving.clip.frames[times[0]]
         frames = np.empty((0, *self.view.picture.shape), np.uint8)
         latents, notes = None, {}
         records: list[dict[str, Any]] = []
         seams: list[dict[str, Any]] = []
         for chunk, chunk_seed in zip(chunks, chunk_seeds(seed, len(chunks)), strict=True):
             record = chunk.record()
-            if chunk.overlap:
+            if chunk.overlap and cache is not None:
                 last = len(frames) - 1
                 record["anchor"] = {"frame": last, **self._anchor(cache, cameras[last], frames[last], chunk_seed)}
-            seen, missing = self._condition(cache, cameras[chunk.start : chunk.stop], frames[chunk.start :])
+            seen, missing = self._condition(
+                cache, cameras[chunk.start : chunk.stop], frames[chunk.start :], times[chunk.start : chunk.stop]
+            )
             record["unseen_share"] = float(missing.mean())
             where = f"frames {chunk.start} to {chunk.stop - 1}, engine {engine.name}"
-            checked = make_checked(functools.partial(self._make, seen, missing), seed=chunk_seed, where=where)
+            make = functools.partial(self._make, seen, missing, reference=first)
+            checked = make_checked(make, seed=chunk_seed, where=where)
             made = checked.output
             records.append({**record, **checked.for_record(), "memory": made.memory})
             latents, notes = made.latents, made.notes
@@ -220,11 +256,14 @@ class WanVaceScene:
             )
         return self.engine.new_cache(self.base)
 
-    def _condition(self, cache: SceneCache, cameras: Sequence[Camera], made: UInt8) -> tuple[UInt8, Bool]:
+    def _condition(
+        self, cache: SceneCache | None, cameras: Sequence[Camera], made: UInt8, times: Sequence[int] = ()
+    ) -> tuple[UInt8, Bool]:
         """What is known of a chunk's frames.
 
         Args:
             made: (n, H, W, 3), the first n of them as the chunk before made them.
+            times: of a scene that moves, the frame of its video that each camera sees.
 
         Returns:
             (T, H, W, 3) uint8, grey where nothing is known, and (T, H, W) bool, where that is.
@@ -234,14 +273,25 @@ class WanVaceScene:
         for index, camera in enumerate(cameras):
             if index < len(made):
                 seen[index] = made[index]
-            elif sees_as(camera, self.scaffold.intrinsics):
-                # The warped view lacks its depth edges; its own camera sees all of it.
-                seen[index] = self.view.picture
+                continue
+            whole = self._seen_whole(camera, times[index] if self.moving is not None else 0)
+            if whole is not None:
+                seen[index] = whole
+                continue
+            if self.moving is not None:
+                warped = self.moving.warp(times[index], camera)
             else:
+                assert cache is not None
                 warped = cache.warp(camera.c2w, camera.intrinsics, camera.height, camera.width)
-                seen[index][warped.valid] = warped.rgb[warped.valid]
-                missing[index] = ~warped.valid
+            seen[index][warped.valid] = warped.rgb[warped.valid]
+            missing[index] = ~warped.valid
         return seen, missing
+
+    def _seen_whole(self, camera: Camera, time: int) -> UInt8 | None:
+        """The input's own picture where the camera is the one that took it: a warped one lacks its depth edges."""
+        if self.moving is not None:
+            return self.moving.clip.frames[time] if self.moving.sees_as_input(time, camera) else None
+        return self.view.picture if sees_as(camera, self.scaffold.intrinsics) else None
 
     def _anchor(self, cache: SceneCache, camera: Camera, frame: UInt8, seed: int) -> dict[str, Any]:
         """Add a generated frame to the cache, with its estimated depth where the cache knows none."""
@@ -263,12 +313,15 @@ class WanVaceScene:
         cache.add(SourceFrame(frame, depth, camera.c2w, camera.intrinsics))
         return {"depth_engine": self.engine.depth.contract.name, "alignment": alignment.record()}
 
-    def _make(self, seen: UInt8, missing: Bool, seed: int) -> Made:
-        """A chunk, of which `seen` is known but where it is `missing`."""
-        outcome = self.engine.run(functools.partial(self._call, seen, missing, seed))
+    def _make(self, seen: UInt8, missing: Bool, seed: int, reference: UInt8 | None = None) -> Made:
+        """A chunk, of which `seen` is known but where it is `missing`; `reference` takes the view's place."""
+        picture = self.view.picture if reference is None else reference
+        outcome = self.engine.run(functools.partial(self._call, seen, missing, picture, seed))
         return Made.of(*outcome.output, memory=outcome.for_record())
 
-    def _call(self, seen: UInt8, missing: Bool, seed: int, pipeline: Any) -> tuple[Any, Any, dict[str, Any]]:
+    def _call(
+        self, seen: UInt8, missing: Bool, reference: UInt8, seed: int, pipeline: Any
+    ) -> tuple[Any, Any, dict[str, Any]]:
         """(T, 3, H, W) tensor, (1, C, t, h, w) latents, and the notes."""
         engine, settings = self.engine, self.engine.settings
         guided = settings.guidance > 1.0
@@ -282,7 +335,7 @@ class WanVaceScene:
             negative_prompt_embeds=embedded[1] if guided else None,
             video=pictures_of(seen),
             mask=pictures_of(missing.astype(np.uint8) * 255),
-            reference_images=picture_of(self.view.picture) if settings.reference_image else None,
+            reference_images=picture_of(reference) if settings.reference_image else None,
             conditioning_scale=settings.conditioning_scale,
             height=seen.shape[1],
             width=seen.shape[2],

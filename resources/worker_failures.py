@@ -11,11 +11,8 @@ import signal
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
 
-from .failures import Reason, StageFailed
-
-Again = Literal["at_once", "next_run", "after_change"]
+from .failures import Again, Reason, StageFailed
 
 
 class FailureClass(StrEnum):
@@ -86,7 +83,7 @@ RULES: dict[FailureClass, FailureRule] = {
     FailureClass.DIVERGED: FailureRule(
         "The estimation did not converge.",
         "Another run may, as it is not deterministic; else leave the clip out.",
-        Reason.ENGINE_FAILED,
+        Reason.ESTIMATION_DIVERGED,
         "at_once",
     ),
     FailureClass.WRITE: FailureRule(
@@ -99,11 +96,11 @@ RULES: dict[FailureClass, FailureRule] = {
     FailureClass.TIMEOUT: FailureRule(
         "The worker did not end within its deadline.",
         "Look at its log; raise the worker's time limits if it was at work.",
-        Reason.ENGINE_FAILED,
+        Reason.TIMED_OUT,
         "next_run",
     ),
     FailureClass.KILLED: FailureRule(
-        "The worker ended before its result was whole.", "Look at its log.", Reason.ENGINE_FAILED, "at_once"
+        "The worker ended before its result was whole.", "Look at its log.", Reason.WORKER_KILLED, "at_once"
     ),
     FailureClass.INVALID_OUTPUT: FailureRule(
         "What the worker wrote is not a whole and sane result.",
@@ -124,10 +121,12 @@ class WorkerFailed(StageFailed):
     """
 
     def __init__(self, failure: FailureClass, found: str, *, log: str = "") -> None:
-        super().__init__(RULES[failure].reason, f"{failure}: {found}. {RULES[failure].remedy}")
+        rule = RULES[failure]
+        # Whoever launches workers has tried once more already where that can help at once.
+        again: Again = "next_run" if rule.again == "at_once" else rule.again
+        super().__init__(rule.reason, f"{failure}: {found}. {rule.remedy}", again=again, log=log)
         self.failure = failure
         self.found = found
-        self.log = log
 
     @property
     def rule(self) -> FailureRule:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import signal
 import subprocess
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -20,7 +22,19 @@ from pathlib import Path
 from typing import Any
 
 from .worker_failures import Evidence, FailureClass, WorkerFailed, failed, kernel_kills
-from .worker_protocol import Channel, Done, Event, Failed, Progress, Ready, Started, Transport, manifest, parse_event
+from .worker_protocol import (
+    Channel,
+    Done,
+    Event,
+    Failed,
+    FileTransport,
+    Progress,
+    Ready,
+    Started,
+    Transport,
+    manifest,
+    parse_event,
+)
 from .worker_settings import Launch, WorkerSettings
 
 _LOGGER = logging.getLogger("sceneloom.workers")
@@ -53,12 +67,17 @@ class WorkerTask:
 
 @dataclass(frozen=True, slots=True)
 class TaskEnded:
-    """How a task ended: `done` is what the worker says of it, to be checked; else `failure`."""
+    """How a task ended: `done` is what the worker says of it, to be checked; else `failure`.
+
+    Attributes:
+        tried: whether the worker was launched for it; false where what ended another task would end every task.
+    """
 
     task: str
     done: Done | None = None
     failure: WorkerFailed | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    tried: bool = True
 
 
 class WorkerProcess:
@@ -81,7 +100,7 @@ class WorkerProcess:
         self._worker = worker
         self._settings = settings
         self._transport = transport
-        self._report = report or _log_event
+        self._report = report or log_event
 
     def run(
         self, tasks: Sequence[WorkerTask], worker_settings: Mapping[str, Any], folder: Path
@@ -98,7 +117,7 @@ class WorkerProcess:
         while pending:
             launch = folder / f"launch-{launches}"
             launches += 1
-            supervision = _Supervision(list(pending.values()), self._settings, self._report)
+            supervision = Supervision(list(pending.values()), self._settings, self._report)
             for ended in self._launch(supervision, worker_settings, launch):
                 del pending[ended.task]
                 yield ended
@@ -113,14 +132,14 @@ class WorkerProcess:
         Raises:
             WorkerFailed: it cannot be launched, or says nothing.
         """
-        supervision = _Supervision([], self._settings, self._report)
+        supervision = Supervision([], self._settings, self._report)
         list(self._launch(supervision, worker_settings, folder / "check"))
         if supervision.ready is None:
             raise supervision.fruitless or WorkerFailed(FailureClass.KILLED, "the worker ended without a word")
         return supervision.ready
 
     def _launch(
-        self, supervision: _Supervision, worker_settings: Mapping[str, Any], folder: Path
+        self, supervision: Supervision, worker_settings: Mapping[str, Any], folder: Path
     ) -> Iterator[TaskEnded]:
         folder.mkdir()
         tasks = [{"id": task.id, **task.content} for task in supervision.tasks]
@@ -128,13 +147,10 @@ class WorkerProcess:
         extras = {"manifest": str(folder / "manifest.json"), "end_with_input": True}
         log = folder / "worker.log"
         with self._transport.open(folder, extras) as channel:
-            name = f"sceneloom-{self._worker}-{uuid.uuid4().hex[:12]}"
-            launch = self._settings.launch(self._worker, folder.parent, channel.environment, name=name)
             try:
-                process = _Process(launch, log)
-            except OSError as error:
-                found = f"{launch.command[0]} cannot be started ({error})"
-                supervision.fruitless = WorkerFailed(FailureClass.USAGE, found)
+                process = start(self._worker, self._settings, channel, folder.parent, log)
+            except WorkerFailed as failure:
+                supervision.fruitless = failure
                 return
             try:
                 yield from _watch(supervision, channel, process)
@@ -144,13 +160,46 @@ class WorkerProcess:
         yield from supervision.conclude(process.exit_code, end_of_file(log))
 
 
-def _watch(supervision: _Supervision, channel: Channel, process: _Process) -> Iterator[TaskEnded]:
+def started_without_tasks(worker: str, settings: WorkerSettings) -> Ready:
+    """Launch a worker without any task, and end it; what it says of its environment.
+
+    Raises:
+        WorkerFailed: it cannot be launched, or says nothing.
+    """
+    told = settings.model_dump(mode="json", exclude=set(WorkerSettings.model_fields))
+    told["device"] = "cpu" if settings.device == "cpu" else "cuda"
+    with tempfile.TemporaryDirectory(prefix="sceneloom-check-", dir=settings.scratch) as folder:
+        return WorkerProcess(worker, settings, FileTransport()).check(told, Path(folder))
+
+
+def _watch(supervision: Supervision, channel: Channel, process: Process) -> Iterator[TaskEnded]:
     while not process.has_exited() and not supervision.is_over():
         yield from supervision.take(channel.take())
         time.sleep(POLL_INTERVAL)
 
 
-class _Process:
+def start(worker: str, settings: WorkerSettings, channel: Channel, folder: Path, log: Path) -> Process:
+    """Start a worker's file in its environment.
+
+    Args:
+        worker: its name.
+        settings: where it runs.
+        channel: by which it is told and answers.
+        folder: private to it; a container sees it under the same path.
+        log: takes what it prints.
+
+    Raises:
+        WorkerFailed: usage, where its environment cannot be started.
+    """
+    name = f"sceneloom-{worker}-{uuid.uuid4().hex[:12]}"
+    launch = settings.launch(worker, folder, channel.environment, name=name)
+    try:
+        return Process(launch, log)
+    except OSError as error:
+        raise WorkerFailed(FailureClass.USAGE, f"{launch.command[0]} cannot be started ({error})") from error
+
+
+class Process:
     """A process with a group of its own."""
 
     def __init__(self, launch: Launch, log: Path) -> None:
@@ -174,6 +223,12 @@ class _Process:
         options = os.WEXITED | os.WNOHANG | os.WNOWAIT
         return os.waitid(os.P_PID, self._popen.pid, options) is not None
 
+    def wait(self, seconds: float) -> None:
+        """Wait until it has ended by itself, at most so long."""
+        limit = time.monotonic() + seconds
+        while not self.has_exited() and time.monotonic() < limit:
+            time.sleep(POLL_INTERVAL)
+
     def end(self) -> None:
         """End it and all that it started, if it has not ended; afterwards nothing of its group is left."""
         ended_itself = self.has_exited()
@@ -196,24 +251,37 @@ class _Process:
                     "%s did not end what it should (%s); its process is ended all the same", self._stop[0], error
                 )
         self._signal(signal.SIGTERM)
-        limit = time.monotonic() + TERMINATION_GRACE
-        while not self.has_exited() and time.monotonic() < limit:
-            time.sleep(POLL_INTERVAL)
+        self.wait(TERMINATION_GRACE)
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._popen.pid, number)
 
 
-class _Supervision:
-    """What is known of the tasks of one launch, from its messages and the clock."""
+class Supervision:
+    """What is known of the tasks of one launch, from its messages and the clock.
 
-    def __init__(self, tasks: Sequence[WorkerTask], settings: WorkerSettings, report: Callable[[Event], None]) -> None:
+    Args:
+        tasks: that the worker was launched with.
+        settings: its time limits.
+        report: told of every event.
+        resident: whether the worker stays when it has no task: it then has all the time there is.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[WorkerTask],
+        settings: WorkerSettings,
+        report: Callable[[Event], None],
+        *,
+        resident: bool = False,
+    ) -> None:
         self.tasks = tasks
         self.fruitless: WorkerFailed | None = None
         """Why no task was ever taken in hand; None where one was."""
         self._settings = settings
         self._report = report
+        self._resident = resident
         self._open = {task.id: task for task in tasks}
         self._in_hand: str | None = None
         self._took_one = False
@@ -222,6 +290,11 @@ class _Supervision:
         self._began = time.monotonic()
         self._limit = settings.start_timeout
         self._expired: float | None = None
+
+    def add(self, task: WorkerTask) -> None:
+        """A task has been handed to the worker while it runs, which had none."""
+        self._open[task.id] = task
+        self._begin(self._settings.start_timeout)
 
     def is_over(self) -> bool:
         """Whether the worker is to be ended: its time is up, for the task in hand or for what comes after."""
@@ -278,7 +351,8 @@ class _Supervision:
         assert self._in_hand is not None
         task, self._in_hand = self._in_hand, None
         del self._open[task]
-        self._begin(self._settings.start_timeout if self._open else EXIT_GRACE)
+        idle = math.inf if self._resident else EXIT_GRACE
+        self._begin(self._settings.start_timeout if self._open else idle)
         return TaskEnded(task, done, failure, self.ready.versions if self.ready else {})
 
     def _begin(self, limit: float) -> None:
@@ -294,7 +368,8 @@ class _Supervision:
         )
 
 
-def _log_event(event: Event) -> None:
+def log_event(event: Event) -> None:
+    """Say an event in the log."""
     if isinstance(event, Progress):
         _LOGGER.info("%s: %s %.0f %%", event.task, event.phase, 100 * event.fraction)
     elif not isinstance(event, Ready):

@@ -5,6 +5,9 @@ whose path is the Pipes extra `manifest`, and reports each task by custom messag
 `started`, any number of `progress`, and `done` or `failed`. Messages are JSON lines in a file, so nothing that the
 worker or its libraries print can be taken for one.
 
+A manifest holds all tasks of a batch, or names a feed: a file to which tasks are added while the worker runs, so that
+its models stay loaded between them.
+
 The protocol is Pipes' own, so the same worker file runs under any transport that speaks it: `FileTransport` here, which
 needs no Dagster run, or a session of Dagster's.
 """
@@ -89,14 +92,42 @@ def parse_event(payload: Any) -> Event | None:
         return None
 
 
-def manifest(settings: Mapping[str, Any], tasks: list[dict[str, Any]]) -> str:
+def manifest(settings: Mapping[str, Any], tasks: list[dict[str, Any]], feed: Path | None = None) -> str:
     """The text of a manifest.
 
     Args:
         settings: what holds for every task.
         tasks: each with at least `id`; the worker says what else it needs.
+        feed: a `Feed`'s file, where more tasks come after those.
     """
-    return json.dumps({"format": FORMAT, "settings": dict(settings), "tasks": tasks}, indent=1, ensure_ascii=True)
+    content: dict[str, Any] = {"format": FORMAT, "settings": dict(settings), "tasks": tasks}
+    if feed is not None:
+        content["feed"] = str(feed)
+    return json.dumps(content, indent=1, ensure_ascii=True)
+
+
+class Feed:
+    """Tasks for a worker that runs: a growing file of JSON lines, each `{"task": …}`, the last one `{"end": true}`.
+
+    Args:
+        path: the file; it is made here.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.touch()
+
+    def add(self, task: Mapping[str, Any]) -> None:
+        """Hand a task to the worker."""
+        self._write({"task": dict(task)})
+
+    def end(self) -> None:
+        """Tell the worker that no task comes any more."""
+        self._write({"end": True})
+
+    def _write(self, line: dict[str, Any]) -> None:
+        with self.path.open("a", encoding="ascii") as file:
+            file.write(json.dumps(line, ensure_ascii=True) + "\n")
 
 
 class Channel(Protocol):

@@ -81,6 +81,8 @@ class WorkerSettings(EngineSettings):
     """For one clip, whatever its length: models are loaded in it."""
     frame_timeout: PositiveDuration = 2.0
     """Added to it for every frame."""
+    idle_time: PositiveDuration = 600.0
+    """So long it keeps its models when it has no clip; then it ends, and starts again when there is one."""
     memory_limit: Annotated[Memory, Field(gt=0)] | None = None
     """Host memory that the worker may take; null: what is available when the batch begins."""
 
@@ -130,7 +132,7 @@ class WorkerSettings(EngineSettings):
         if visible and index >= len(visible):
             raise ConfigError(
                 f"cuda:{index}, but CUDA_VISIBLE_DEVICES leaves {len(visible)} devices",
-                where="engines.depth_and_poses.device",
+                where="the worker's device",
                 remedy="Choose one of those.",
             )
         return {"CUDA_VISIBLE_DEVICES": visible[index] if visible else str(index)}
@@ -205,6 +207,23 @@ class VipeSettings(WorkerSettings):
         if self.minimum_field_of_view >= self.maximum_field_of_view:
             raise refusal("no field of view is allowed", "Give a minimum below the maximum.")
         return self
+
+    def require_pinhole_depth(self) -> None:
+        """Refuse a preset that cannot give the depth and the pinhole cameras of a stage; for the profile's validation.
+
+        Raises:
+            PydanticCustomError: naming those that can.
+        """
+        preset = VIPE_PRESETS[self.preset]
+        if preset.camera == "PINHOLE" and preset.depth:
+            return
+        lacking = "no depth" if preset.camera == "PINHOLE" else f"{preset.camera} cameras"
+        can = [name for name, each in VIPE_PRESETS.items() if each.camera == "PINHOLE" and each.depth]
+        raise refusal(
+            f"the preset {self.preset} gives {lacking}, and clips need depth and pinhole cameras",
+            f"Choose one of {', '.join(can)}.",
+            ("depth_and_poses", "preset"),
+        )
 
 
 def worker_file(worker: str) -> Path:

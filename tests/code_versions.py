@@ -34,6 +34,7 @@ MAKES_NOTHING = {
     "assets/stage.py": "carries what was made",
     "datasets/errors.py": "words of messages",
     "resources/failures.py": "words of reasons",
+    "resources/loading_lock.py": "decides when weights are read, not which",
     "resources/memory_ladder.py": "says in each record what it did",
     "resources/model_files.py": "finds weights, whose digests count",
     "resources/model_loading.py": "loads weights by settings that count",

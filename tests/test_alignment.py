@@ -195,3 +195,29 @@ def test_a_single_camera_is_aligned_without_a_scale() -> None:
     found = alignment.align_cameras(np.eye(4)[None], commanded)
     assert not found.scale_determined
     np.testing.assert_allclose(found.apply(np.eye(4)[None]), commanded, atol=1e-6)
+
+
+def test_a_scale_from_elsewhere_brings_the_mean_centres_together() -> None:
+    commanded = np.tile(np.eye(4), (5, 1, 1))
+    commanded[:, :3, 3] = [2.0, 3.0, 4.0]
+    estimated = commanded.copy()
+    estimated[:, :3, 3] = np.random.default_rng(0).normal(scale=1e-3, size=(5, 3)) + 1
+    found = alignment.align_cameras(estimated, commanded)
+    assert not found.scale_determined
+    scaled = alignment.with_scale(found, estimated, commanded, 3.0)
+    aligned = scaled.apply(estimated)[:, :3, 3]
+    np.testing.assert_allclose(aligned.mean(axis=0), [2, 3, 4], atol=1e-5)
+    np.testing.assert_allclose(np.ptp(aligned, axis=0), 3 * np.ptp(estimated[:, :3, 3], axis=0), rtol=1e-2)
+    assert scaled.position_rmse == pytest.approx(
+        alignment.absolute_trajectory_error(scaled.apply(estimated), commanded), rel=1e-3
+    )
+    assert scaled.position_rmse == pytest.approx(3 * found.position_rmse)
+    assert scaled.rotation_rmse_degrees == found.rotation_rmse_degrees
+
+
+def test_the_length_of_a_path() -> None:
+    c2w = np.tile(np.eye(4), (4, 1, 1))
+    c2w[:, 0, 3] = [0, 3, 3, 1]
+    c2w[:, 1, 3] = [0, 4, 4, 4]
+    assert alignment.path_length(c2w) == pytest.approx(7)
+    assert alignment.path_length(c2w[:1]) == 0

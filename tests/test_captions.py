@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sceneloom.datasets.errors import InputError
-from sceneloom.datasets.layouts.captions import captions_of, read_captions, with_captions
-from sceneloom.datasets.layouts.release import ReleaseRequest
+from sceneloom.datasets.layouts.captions import (
+    caption_at,
+    caption_notes,
+    caption_stand_ins,
+    captions_of,
+    read_captions,
+    with_captions,
+)
+from sceneloom.datasets.layouts.release import CaptionWindow, ReleaseRequest
 
 from .release_scenes import make_scene
 
@@ -80,4 +88,27 @@ def test_every_scene_without_caption_is_named() -> None:
 @given(st.text())
 def test_a_caption_is_one_line_and_prompts_come_before_the_option(prompt: str) -> None:
     found = captions_of([scene("hall", prompt)], ReleaseRequest(Path("/set"), options={"caption": "a  hall"}), "lyra2")
-    assert found == {"hall": " ".join(prompt.split()) or "a hall"}
+    assert found == {("hall", "left"): (CaptionWindow(0, 2, " ".join(prompt.split()) or "a hall"),)}
+
+
+def test_a_clips_own_windows_come_first() -> None:
+    own = (CaptionWindow(0, 1, "a hall. The camera moves."), CaptionWindow(1, 2, "a door"))
+    hall = replace(scene("hall", "a hall", ("left", "right")), captions={"left": own}, captioned_by="vlm")
+    silent = replace(scene("den"), captions={"left": own}, captioned_by="scene_words", captions_stand_in=True)
+    found = captions_of([hall, silent], ReleaseRequest(Path("/set")), "lyra2")
+    assert found["hall", "left"] == found["den", "left"] == own
+    assert found["hall", "right"] == (CaptionWindow(0, 2, "a hall"),)
+    assert "scene_words" in caption_stand_ins([hall, silent])["captions"]
+    assert caption_stand_ins([hall]) == {}
+    written, scenes_own = caption_notes([hall, silent])
+    assert "scene_words, vlm" in written
+    assert "where no engine wrote any" in scenes_own
+    assert caption_notes([silent]) == ("captions of clips were written by the engine scene_words, window by window",)
+
+
+def test_the_window_that_has_begun_last_holds_at_a_frame() -> None:
+    windows = [CaptionWindow(0, 80, "one"), CaptionWindow(60, 140, "two"), CaptionWindow(120, 200, "three")]
+    assert [caption_at(windows, frame) for frame in (0, 59, 60, 119, 120, 500)] == ["one", "one", "two", "two"] + [
+        "three"
+    ] * 2
+    assert caption_at([CaptionWindow(8, 9, "late")], 0) == "late"

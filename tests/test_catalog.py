@@ -13,6 +13,7 @@ from sceneloom.datasets.parquet import read_parquet
 from sceneloom.resources.profiles import Profile, load_profile
 from sceneloom.resources.store import SceneStore
 
+from .moving_videos import write_moving_square
 from .tiny import PROMPTS, write_profile, write_sources
 
 
@@ -69,6 +70,16 @@ def test_rejects_are_listed_with_their_reason(profile: Profile, store: SceneStor
     assert {str(reject.reason) for reject in listed} == {"exact_duplicate", "unreadable"}
 
 
+def test_videos_that_the_engines_cannot_show_are_rejects(profile: Profile, store: SceneStore, tmp_path: Path) -> None:
+    write_moving_square(tmp_path / "images" / "corridor.mov", frames=12, height=144, width=160)
+    refresh = refresh_catalog(profile, store)
+    assert {scene.kind for scene in refresh.catalog.active()} == {"prompt", "image"}
+    [reject] = rejects(read_parquet(store.table_url(REJECTS_TABLE), SCENE_REJECTS))
+    assert refresh.rejects == (reject,)
+    assert (reject.reason, Path(reject.video_url or "").name) == ("still_engine", "corridor.mov")
+    assert "the engine raycast would show their first frame standing still" in reject.message
+
+
 def test_an_empty_collection_is_refused_and_the_catalogue_stays(
     profile: Profile, store: SceneStore, tmp_path: Path
 ) -> None:
@@ -76,7 +87,9 @@ def test_an_empty_collection_is_refused_and_the_catalogue_stays(
     (tmp_path / "prompts.txt").write_text("# nothing\n")
     (tmp_path / "images" / "corridor.jpg").write_bytes(b"no picture")
     (tmp_path / "images" / "corridor.txt").unlink()
-    with pytest.raises(InputError, match=r"no scene in .*prompts.txt, .*images \(1 rejects, .*Add prompts or pictures"):
+    with pytest.raises(
+        InputError, match=r"no scene in .*prompts.txt, .*images \(1 rejects, .*Add prompts, pictures or videos"
+    ):
         refresh_catalog(profile, store)
     assert read_catalog(store).entries == before.entries
 

@@ -17,9 +17,10 @@ from sceneloom.datasets.errors import EngineError, InputError
 from sceneloom.resources.engines import EngineIdentity
 from sceneloom.resources.failures import Reason, StageFailed
 from sceneloom.resources.forecast import ForecastSettings
+from sceneloom.resources.machine_name import machine_name
 from sceneloom.resources.profiles import Profile
 
-from .toy_stages import run, toy_pipeline, toy_profile, toy_scene, toy_stages
+from .toy_stages import STAGE_NAMES, run, toy_pipeline, toy_profile, toy_scene, toy_stages
 
 TABLE = ForecastSettings(seconds_per_scene={"words": 1, "numbers": 100, "title": 1, "total": 1})
 SCENES = [toy_scene(f"scene-{index}", f"a room with {index} chairs") for index in range(5)]
@@ -45,7 +46,8 @@ def test_before_anything_was_made_all_is_missing_and_the_table_counts(profile: P
     found = forecast(toy_pipeline(profile, toy_stages()))
     assert missing(found) == {"words": 5, "numbers": 5, "title": 5, "total": 5}
     assert found.forecast.gpu_hours == pytest.approx(5 * 103 / 3600)
-    assert (found.scenes, found.quarantined, found.note) == (5, 0, None)
+    assert (found.scenes, found.unfinished, found.quarantined, found.note) == (5, 5, 0, None)
+    assert found.looked_at == 0
 
 
 def test_without_a_table_a_few_scenes_must_be_made_first(profile: Profile) -> None:
@@ -135,6 +137,41 @@ def test_engines_whose_files_are_elsewhere_leave_the_table(profile: Profile) -> 
     assert {stage.source for stage in found.forecast.stages} == {"profile"}
     assert found.note is not None
     assert "owner/name" in found.note
+
+
+def test_a_sample_stands_for_what_was_begun_and_the_rest_is_counted_unread(
+    profile: Profile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenes = [toy_scene(f"scene-{index:03d}", "a room") for index in range(60)]
+    pipeline = toy_pipeline(profile, toy_stages())
+    for scene in scenes[:20]:
+        run(pipeline, scene)
+    for scene in scenes[20:40]:
+        run(pipeline, scene, ["words", "numbers"])
+    read: list[tuple[str, str]] = []
+    record = pipeline.store.record
+
+    def counted(scene_id: str, stage: str) -> Any:
+        read.append((scene_id, stage))
+        return record(scene_id, stage)
+
+    monkeypatch.setattr(pipeline.store, "record", counted)
+    catalog = Catalog({scene.scene_id: scene for scene in scenes})
+    whole = forecast_collection(catalog, pipeline, TABLE)
+    # No record is read twice, and none of a scene that was never begun.
+    assert sorted(read) == sorted((scene.scene_id, stage) for scene in scenes[:40] for stage in STAGE_NAMES)
+    assert missing(whole) == {"words": 20, "numbers": 20, "title": 40, "total": 40}
+    assert (whole.unfinished, whole.looked_at, whole.scenes) == (40, 40, 60)
+    assert whole.measured_on == {machine_name(): 120}
+    read.clear()
+    sampled = forecast_collection(catalog, pipeline, TABLE, look_at=10)
+    assert len(read) == 10 * len(STAGE_NAMES)
+    assert sampled.looked_at == 10
+    assert (missing(sampled)["words"], missing(sampled)["numbers"]) == (20, 20)
+    # What is not exact lies within three standard errors of a sample of ten.
+    assert 20 <= missing(sampled)["title"] <= 60
+    assert abs(missing(sampled)["title"] - 40) <= 3 * 40 * (0.25 / 10) ** 0.5
+    assert missing(sampled)["title"] == sampled.unfinished
 
 
 def test_a_table_with_an_unknown_stage_is_refused(profile: Profile) -> None:

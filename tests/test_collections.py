@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,8 +32,12 @@ from sceneloom.datasets.catalog import (
     rejects_table,
 )
 from sceneloom.datasets.errors import ContractError, InputError
+from sceneloom.datasets.video import read_video, write_video
 from sceneloom.resources import collections as collections_module
 from sceneloom.resources.collections import CatalogResult, merge_with_previous, read_sources, split_of
+from sceneloom.resources.input_videos import VideoLimits, VideoSampling
+
+from .moving_videos import textured, write_moving_square
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -163,7 +169,7 @@ def test_a_csv_value_may_hold_line_ends(tmp_path: Path) -> None:
     ],
 )
 def test_unknown_columns_are_refused_with_the_known_ones(tmp_path: Path, name: str, content: str) -> None:
-    with pytest.raises(InputError, match=r"'colour'.*id, prompt, image, seed, split, licence, tags"):
+    with pytest.raises(InputError, match=r"'colour'.*id, prompt, image, video, seed, split, licence, tags"):
         read_sources([write(tmp_path / name, content)])
 
 
@@ -459,3 +465,137 @@ def test_ten_thousand_prompts_are_read_quickly(tmp_path: Path) -> None:
     catalog_table(result.entries)
     assert len(result.entries) == 10_000
     assert time.process_time() - start < 3.0
+
+
+# --- videos --------------------------------------------------------------------------------------------------------
+
+SMALL = VideoLimits(minimum_side=32)
+
+
+def video(path: Path, seed: int = 0, frames: int = 12) -> Path:
+    return write_moving_square(path, frames=frames, height=48, width=64, seed=seed)
+
+
+def test_folders_of_videos_with_captions(tmp_path: Path) -> None:
+    video(tmp_path / "clips" / "slide.mp4", 1)
+    video(tmp_path / "clips" / "deep" / "other.MP4", 2)
+    write(tmp_path / "clips" / "slide.txt", "a red square slides")
+    write(tmp_path / "clips" / "picture.png", picture(3))
+    write(tmp_path / "clips" / "alone.txt", "nothing has this name")
+    result = read_sources([tmp_path / "clips"], video_limits=SMALL)
+    assert reasons(result) == ["caption_without_image"]
+    kinds = {entry.source.rsplit("/", 1)[1]: entry.kind for entry in result.entries}
+    assert kinds == {"other.MP4": "video", "picture.png": "image", "slide.mp4": "video"}
+    slide = next(entry for entry in result.entries if entry.prompt)
+    content = (tmp_path / "clips" / "slide.mp4").read_bytes()
+    assert slide.prompt == "a red square slides"
+    assert slide.scene_id.startswith("a-red-square-slides-")
+    assert (slide.video_sha256, slide.video_bytes) == (hashlib.sha256(content).hexdigest(), len(content))
+    assert (slide.video_frames, slide.video_seconds, slide.height, slide.width) == (12, 0.5, 48, 64)
+    assert (slide.video_url or "").endswith("slide.mp4")
+    assert slide.image_url is None
+    other = next(entry for entry in result.entries if entry.kind == "video" and entry.prompt is None)
+    assert other.scene_id.startswith("other-")
+    table = catalog_table(result.entries)
+    assert catalog_entries(table) == result.entries
+    single = read_sources([tmp_path / "clips" / "slide.mp4"], video_limits=SMALL).entries
+    assert [entry.kind for entry in single] == ["video"]
+
+
+def test_tables_of_videos(tmp_path: Path) -> None:
+    video(tmp_path / "clips" / "slide.mp4", 1)
+    rows = [
+        {"id": "first", "video": "clips/slide.mp4", "licence": "CC0-1.0", "seed": 3},
+        {"video": "clips/gone.mp4"},
+        {"video": "clips/slide.mp4", "image": "x.png"},
+        {"video": 5},
+    ]
+    result = read_sources([write(tmp_path / "t.jsonl", "\n".join(json.dumps(row) for row in rows))], video_limits=SMALL)
+    assert [(entry.scene_id, entry.kind, entry.licence, entry.seed) for entry in result.entries] == [
+        ("first", "video", "CC0-1.0", 3)
+    ]
+    assert reasons(result) == ["missing_video", "invalid_row", "invalid_row"]
+    assert result.rejects[0].video_url is not None
+    assert result.rejects[0].image_url is None
+    assert "both an image and a video" in result.rejects[1].message
+    assert rejects(rejects_table(result.rejects)) == result.rejects
+
+
+def test_videos_are_compared_by_their_first_frames_with_videos_alone(tmp_path: Path) -> None:
+    first = video(tmp_path / "a.mp4", 1)
+    longer = video(tmp_path / "b.mp4", 1, frames=14)
+    shutil.copy(first, tmp_path / "c.mp4")
+    video(tmp_path / "d.mp4", 2)
+    Image.fromarray(read_video(first, [0])[0]).save(tmp_path / "e.png")
+    result = read_sources([tmp_path], video_limits=SMALL, minimum_side=32)
+    assert [entry.source.rsplit("/", 1)[1] for entry in result.entries] == ["a.mp4", "d.mp4", "e.png"]
+    assert {reject.source.rsplit("/", 1)[1]: reject.reason for reject in result.rejects} == {
+        longer.name: "near_duplicate",
+        "c.mp4": "exact_duplicate",
+    }
+    assert "the first frame looks the same as that of" in result.rejects[0].message
+
+
+def test_unusable_videos_are_rejected_by_name(tmp_path: Path) -> None:
+    write(tmp_path / "clips" / "empty.mp4", b"")
+    write(tmp_path / "clips" / "words.mkv", b"no video" * 50)
+    video(tmp_path / "clips" / "short.mp4", 1, frames=5)
+    video(tmp_path / "clips" / "slide.mp4", 2)
+    result = read_sources([tmp_path / "clips"], video_limits=SMALL, sampling=VideoSampling(9, 24))
+    assert {reject.source.rsplit("/", 1)[1]: reject.reason for reject in result.rejects} == {
+        "empty.mp4": "empty_file",
+        "short.mp4": "too_short",
+        "words.mkv": "unreadable",
+    }
+    assert [entry.source.rsplit("/", 1)[1] for entry in result.entries] == ["slide.mp4"]
+    assert all((reject.video_url or "").endswith(reject.source.rsplit("/", 1)[1]) for reject in result.rejects)
+
+
+def test_an_unchanged_video_is_not_decoded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = video(tmp_path / "a.mp4", 1)
+    before = read_sources([path], video_limits=SMALL)
+    calls: list[str] = []
+    original = collections_module.examine_video
+
+    def counted(*arguments: Any, where: str) -> Any:
+        calls.append(where)
+        return original(*arguments, where=where)
+
+    monkeypatch.setattr(collections_module, "examine_video", counted)
+    previous = catalog_table(before.entries)
+    assert read_sources([path], video_limits=SMALL, previous=previous).entries == before.entries
+    assert calls == []
+    # It is looked at again where its limits, or the clip that is taken of it, may say otherwise now.
+    assert reasons(read_sources([path], video_limits=VideoLimits(minimum_side=64), previous=previous)) == ["too_small"]
+    longer = VideoSampling(25, 24)
+    assert reasons(read_sources([path], video_limits=SMALL, sampling=longer, previous=previous)) == ["too_short"]
+    video(path, 5)
+    assert read_sources([path], video_limits=SMALL, previous=previous).entries != before.entries
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize("changed", [VideoSampling(3, 24, 0.25), VideoSampling(5, 24), VideoSampling(3, 12)])
+def test_a_video_is_looked_at_again_when_another_part_is_taken(tmp_path: Path, changed: VideoSampling) -> None:
+    shots = [textured(96, 160, seed) for seed in (1, 2)]
+    write_video(tmp_path / "a.mp4", [shots[index >= 5] for index in range(12)], fps=24)
+    first = VideoSampling(3, 24)
+    before = read_sources([tmp_path / "a.mp4"], video_limits=SMALL, sampling=first).entries
+    [fresh] = read_sources([tmp_path / "a.mp4"], video_limits=SMALL, sampling=changed).entries
+    [again] = read_sources(
+        [tmp_path / "a.mp4"], video_limits=SMALL, sampling=changed, previous=catalog_table(before)
+    ).entries
+    assert again == fresh
+    assert again.video_version != before[0].video_version
+    assert (again.perceptual_hash != before[0].perceptual_hash) == (changed.start > 0)
+
+
+def test_videos_lie_behind_any_url(tmp_path: Path, memory: Any) -> None:
+    content = video(tmp_path / "a.mp4", 1).read_bytes()
+    memory.pipe_file("/clips/a.mp4", content)
+    [entry] = read_sources(["memory://clips"], video_limits=SMALL).entries
+    [local] = read_sources([tmp_path / "a.mp4"], video_limits=SMALL).entries
+    assert (entry.kind, entry.content_digest, entry.perceptual_hash) == (
+        "video",
+        local.content_digest,
+        local.perceptual_hash,
+    )

@@ -16,6 +16,7 @@ from sceneloom.datasets.layouts.registry import LAYOUTS
 from sceneloom.orchestration.code_location import ACCELERATOR_POOL, build_definitions, device_pool
 from sceneloom.orchestration.instance import CHECKOUT
 from sceneloom.resources.profiles import Profile
+from sceneloom.resources.transformers_settings import CaptionSettings
 
 from .dagster_servers import environment
 from .toy_stages import toy_profile
@@ -29,6 +30,7 @@ SCENE_ASSETS = {
     "scene_objects",
     "quality_report",
     "gaussian_shards",
+    "clip_captions",
     "scene_preview",
 }
 TABLE_ASSETS = {"scene_catalog", "scenegen_metadata", "training_index"}
@@ -76,7 +78,7 @@ def test_the_lineage_is_that_of_the_stages(definitions: dg.Definitions) -> None:
         assert parents[stage.name] == (set(stage.inputs) or {"scene_catalog"})
     assert parents["scene_catalog"] == set()
     assert parents["scenegen_metadata"] == {"scene_objects"}
-    assert parents["training_index"] == {"gaussian_shards"}
+    assert parents["training_index"] == {"gaussian_shards", "clip_captions"}
     assert parents["release/lyra_static"] == {"training_index"}
     assert parents["release/scenegen"] == {"scenegen_metadata"}
 
@@ -125,6 +127,9 @@ def test_stages_share_a_pool_only_where_they_share_a_device(profile: Profile) ->
     codec = engines.latent_codec.model_copy(update={"device": "cuda:0"})
     on_device = profile.model_copy(update={"engines": engines.model_copy(update={"latent_codec": codec})})
     assert device_pool(on_device) == ACCELERATOR_POOL
+    captions = CaptionSettings(id="owner/model", device="cuda")
+    captioned = profile.model_copy(update={"engines": engines.model_copy(update={"captions": captions})})
+    assert device_pool(captioned) == ACCELERATOR_POOL
 
 
 def test_importing_the_definitions_loads_no_model_library(profile: Profile, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,30 @@ def test_what_is_missing_is_in_the_table_and_in_the_status(profile: Path) -> Non
     assert text.splitlines()[-1] == f"{profile}: 2 things needed are missing"
     assert "FLUX.1 [dev]" in text  # brackets are no markup
     assert "hf download" in text
+
+
+def test_workers_of_the_profile_are_started(profile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = yaml.safe_load(profile.read_text())
+    worker = {"engine": "vipe", "environment": {"interpreter": sys.executable}, "device": "cpu", "command": ["no-vipe"]}
+    content["engines"] = {"depth_and_poses": worker}
+    profile.write_text(yaml.safe_dump(content))
+    status, text = sceneloom("doctor")
+    assert status == 1
+    assert "worker vipe (engines.depth_and_poses)" in text
+    assert "no-vipe is neither beside" in text
+    program = tmp_path / "no-vipe"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    status, text = sceneloom("doctor")
+    assert status == 0
+    assert "dagster-pipes 1." in text
+    worker["environment"] = {"interpreter": "/nowhere/python"}
+    profile.write_text(yaml.safe_dump(content))
+    status, text = sceneloom("doctor")
+    assert status == 1
+    assert text.splitlines()[-1] == f"{profile}: 1 things needed are missing"
+    assert "/nowhere/python is no program" in text
 
 
 @pytest.mark.parametrize("option", [("--repair",), ("--layout", "lyra")])

@@ -14,7 +14,7 @@ from sceneloom.datasets.errors import (
     InputError,
     StoreError,
 )
-from sceneloom.resources.failures import RULES, Reason, StageFailed, classify
+from sceneloom.resources.failures import RULES, Reason, StageFailed, again_after, classify
 from sceneloom.resources.records import ContractObservation
 from sceneloom.resources.store import CorruptOutputError
 
@@ -93,14 +93,18 @@ def test_every_reason_has_a_rule_and_its_word_is_stable() -> None:
         "contract_violation",
         "corrupt_input",
         "engine_failed",
+        "estimation_diverged",
         "internal_error",
         "invalid_config",
         "invalid_input",
         "missing_input",
         "out_of_memory",
         "quality_rejected",
+        "safety_flagged",
         "store_full",
         "store_unavailable",
+        "timed_out",
+        "worker_killed",
     ]
 
 
@@ -118,3 +122,11 @@ def test_a_real_missing_folder_is_no_store_fault(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as raised:
         (tmp_path / "absent" / "file").read_bytes()
     assert classify(raised.value) is Reason.INTERNAL_ERROR
+
+
+def test_a_failure_says_when_another_attempt_can_help() -> None:
+    assert again_after(EngineError("no", where="x", remedy="y")) == "at_once"
+    assert again_after(ValueError("no")) == "next_run"
+    assert again_after(StageFailed(Reason.OUT_OF_MEMORY, "no")) == "at_once"
+    assert again_after(StageFailed(Reason.OUT_OF_MEMORY, "no", again="next_run")) == "next_run"
+    assert again_after(StageFailed(Reason.INVALID_INPUT, "no", again="after_change")) == "after_change"

@@ -208,6 +208,7 @@ def test_a_profile_changed_midway_counts_from_the_next_run_on_and_two_runs_at_on
         "depth_and_poses",
         "quality_report",
         "gaussian_shards",
+        "clip_captions",
         "scene_preview",
     }
 
@@ -264,7 +265,7 @@ def test_a_picture_removed_retires_its_scene_and_an_empty_collection_is_refused(
     assert code == 2, said
     assert "no scene in" in said
     assert "prompts.txt" in said
-    assert "Add prompts or pictures" in said
+    assert "Add prompts, pictures or videos" in said
     assert {name: Path(path).read_bytes() for name, path in tables.items()} == kept
     assert read_parquet(finished.store.table_url("scenegen_metadata"), SCENEGEN_METADATA).num_rows > 0
 

@@ -21,10 +21,16 @@ from .conftest import ToyProject
 START = datetime.datetime(2026, 5, 1, 12, tzinfo=datetime.UTC)
 
 
-def printed(forecast: Forecast, *, quarantined: int = 0, note: str | None = None) -> str:
+def printed(
+    forecast: Forecast,
+    *,
+    quarantined: int = 0,
+    note: str | None = None,
+    measured_on: dict[str, int] | None = None,
+) -> str:
     stream = io.StringIO()
     console = Console(file=stream, width=200)
-    print_forecast(console, CollectionForecast(forecast, 12, quarantined, note), START)
+    print_forecast(console, CollectionForecast(forecast, 12, 12, quarantined, 12, measured_on or {}, note), START)
     return stream.getvalue()
 
 
@@ -67,6 +73,13 @@ def test_what_is_not_known_is_said() -> None:
 def test_the_table_is_named_as_the_source() -> None:
     table = ForecastSettings(seconds_per_scene={"video": 90})
     assert "the profile's table" in printed(make_forecast([StageNeed("video", 3, ())], table))
+
+
+def test_where_it_was_measured_is_said() -> None:
+    forecast = make_forecast([StageNeed("video_latents", 2, (Measured(36.0, 5.0),))], ForecastSettings())
+    said = printed(forecast, measured_on={"16 cores of EPYC, 1 × H100": 7, "2 cores of Xeon": 3})
+    assert "measured on: 16 cores of EPYC, 1 × H100 (7 records); 2 cores of Xeon (3 records)\n" in said
+    assert "measured on" not in printed(forecast)
 
 
 def test_a_whole_collection_misses_nothing() -> None:

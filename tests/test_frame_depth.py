@@ -14,6 +14,7 @@ from sceneloom.resources.depth_scaffolds import FARTHEST_DEPTH
 from sceneloom.resources.engines import Camera, EngineContract, Scaffold, View
 from sceneloom.resources.frame_depth import FrameDepth
 
+from . import moving_room
 from .scenes import room_scene
 
 HEIGHT, WIDTH, FRAMES = 72, 120, 12
@@ -203,3 +204,44 @@ def test_what_lies_beyond_the_scaffold_is_not_known_to_lie_at_its_end() -> None:
     known = opened._known(aside, keyframe)
     assert (known[:, : WIDTH // 2 - 3] > 0).mean() > 0.9
     np.testing.assert_allclose(known[known > 0], 1.0, rtol=1e-5)
+
+
+# --- scenes that move ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_in_a_scene_that_moves_every_frame_is_compared_with_its_own_time(backwards: bool) -> None:
+    view, scaffold = moving_room.truth()
+    poses = [moving_room.shifted(0.08 * index) for index in range(moving_room.FRAMES)]
+    cameras = [moving_room.camera(pose) for pose in (poses[::-1] if backwards else poses)]
+    truths = [moving_room.room().see(index, np.asarray(each.c2w)) for index, each in enumerate(cameras)]
+    frames = [np.full((moving_room.HEIGHT, moving_room.WIDTH, 3), index, np.uint8) for index in range(len(cameras))]
+    depths = np.stack([depth for _, depth, _ in truths])
+
+    class Estimator(_EstimatorOfTheTruth):
+        def build_scaffold(self, view: View, *, seed: int) -> Scaffold:
+            asked.append(int(view.picture[0, 0, 0]))
+            return super().build_scaffold(view, seed=seed)
+
+    asked: list[int] = []
+    found = (
+        FrameDepth(Estimator(depths, metric=True)).open_scene(scaffold, view).estimate(cameras, lambda: iter(frames))
+    )
+    depth = np.stack(list(found.depth))
+    # From the frame at the input's camera on, whichever way the path runs.
+    assert asked == (list(range(5))[::-1] if backwards else list(range(5)))
+    error = np.abs(depth / depths - 1)[:, :, WIDTH // 8 + 10 :]
+    assert np.median(error, axis=(1, 2)).max() < 0.01
+    assert found.moving is not None
+    assert found.moving.poses is None
+    for index, (_, _, box) in enumerate(truths):
+        assert found.moving.pixels[index][box].mean() > 0.85
+        assert found.moving.pixels[index].sum() < 2 * box.sum()
+
+
+def test_a_path_of_another_length_than_the_video_is_refused() -> None:
+    view, scaffold = moving_room.truth()
+    cameras = [moving_room.camera(np.eye(4))] * 3
+    found = FrameDepth(_EstimatorOfTheTruth(np.ones((3, 96, 160)), metric=True)).open_scene(scaffold, view)
+    with pytest.raises(EngineError, match="3 cameras for an input clip of 5 frames"):
+        list(found.estimate(cameras, lambda: iter(())).depth)

@@ -9,9 +9,11 @@ import pytest
 import zarr
 
 from sceneloom.assets import depth_and_poses, gaussian_shards, quality_report, video_latents
+from sceneloom.assets.stage import StageContext
 from sceneloom.datasets.depth_codec import BOUNDED_RELATIVE_ERROR
 from sceneloom.datasets.picture_runs import MINIMUM_PSNR, load_runs
 from sceneloom.datasets.shards import ShardReader
+from sceneloom.resources.profiles import Shards
 
 from .tiny import FRAMES, HEIGHT, TRAJECTORIES, WIDTH, MadeCollection, made_collection
 
@@ -79,11 +81,25 @@ def test_index_rows_in_the_record_are_in_the_order_of_the_shard() -> None:
     assert MINIMUM_PSNR <= record.metrics["rgb_psnr"] <= 99
 
 
+def test_the_profile_can_ask_for_exact_depth(tmp_path: Path) -> None:
+    made = made_collection()
+    scene = made.scene()
+    profile = made.profile.model_copy(update={"shards": Shards(depth="exact")})
+    context = StageContext(scene, profile, made.inputs(scene), tmp_path, seed=0, engines=made.runtime.engines)
+    assert gaussian_shards.make(context).metrics["depth_relative_error"] == 0
+    reader = ShardReader(str(tmp_path / gaussian_shards.SHARD))
+    for trajectory in TRAJECTORIES:
+        depth = reader.depth(scene.scene_id, trajectory)
+        np.testing.assert_array_equal(depth, depth_and_poses.read_depth(made.inputs(scene), trajectory))
+    assert gaussian_shards.settings(profile, scene)["depth"] == "exact"
+
+
 def test_only_what_the_shard_holds_of_the_catalogues_row_is_in_its_key() -> None:
     made = made_collection()
     settings = gaussian_shards.settings(made.profile, made.scene())
     assert settings == {
         "trajectories": list(TRAJECTORIES),
+        "depth": "bounded",
         "frames_per_second": 24,
         "split": made.scene().split,
         "licence": made.scene().licence,

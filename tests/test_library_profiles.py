@@ -1,4 +1,4 @@
-"""The GPU profiles, each made from views to shards with tiny models of the real classes."""
+"""The GPU profiles, each run in Dagster from its catalogue to a release, with tiny models of the real classes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 import json
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -14,13 +15,19 @@ import numpy as np
 import pytest
 import yaml
 
+from sceneloom.assets.clip_captions import read_captions
 from sceneloom.datasets.latent_spaces import LatentSpace
+from sceneloom.datasets.layouts.manifest import read_manifest
+from sceneloom.datasets.layouts.publishing import examine
+from sceneloom.datasets.layouts.registry import LAYOUTS
 from sceneloom.datasets.shards import ShardReader
 from sceneloom.ops import depth_alignment
 from sceneloom.ops.quality import QualityThresholds
+from sceneloom.ops.trajectories import LYRA_VIEWS
 from sceneloom.resources.profiles import load_profile
 
 from . import tiny_autoencoders, tiny_pipelines, tiny_transformers
+from .dagster_collections import dagster_project
 from .tiny import MadeCollection, folder_of_this_process, make, write_sources
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -33,8 +40,10 @@ WRITERS: dict[str, Callable[[Path], Any]] = {
     "depth-anything/Depth-Anything-V2-Large-hf": tiny_transformers.save_depth_anything,
     "Efficient-Large-Model/SANA-WM_bidirectional-diffusers": tiny_pipelines.write_sana_wm,
     "Wan-AI/Wan2.1-VACE-1.3B-diffusers": tiny_pipelines.write_wan_vace,
+    "Wan-AI/Wan2.1-VACE-14B-diffusers": tiny_pipelines.write_wan_vace,
     "nvidia/Cosmos-1.0-Tokenizer-CV8x8x8": tiny_autoencoders.save_cosmos,
     "facebook/sam2.1-hiera-large": tiny_transformers.save_sam2,
+    "Qwen/Qwen3-VL-8B-Instruct": tiny_transformers.save_vision_language,
 }
 
 
@@ -53,38 +62,101 @@ def made_tiny(value: Any) -> Any:
     changed = {name: made_tiny(inner) for name, inner in value.items()}
     if "id" in changed:
         changed |= {"path": str(tiny_weights(changed.pop("id"))), "device": "cpu", "precision": "float32"}
+    if "offload" in changed:
+        changed["offload"] = "none"
     if changed.get("engine") in ("flux", "flux_fill", "sana_wm", "wan_vace"):
         changed["steps"] = 1
     if str(changed.get("engine")).startswith("depth_"):
         changed["edge_bend"] = None  # of noise every pixel is an edge
+    if changed.get("engine") == "vlm":
+        changed["maximum_tokens"] = 12
     if changed.get("engine") == "sam2":
         changed |= {"points_per_side": 2, "minimum_score": 0.0, "minimum_stability": 0.0, "maximum_share": 1.0}
     return changed
 
 
-def made_with_tiny_models(name: str, folder: Path, frames: dict[str, int]) -> MadeCollection:
-    """Make one prompt or one picture, or both, as the profile of that name takes them."""
+@dataclass(frozen=True)
+class Case:
+    """How small a profile is made, and what it is published as.
+
+    Attributes:
+        layout: whose release asset ends the graph, with its `options`.
+        frames: size of a clip.
+        trajectories: in place of the profile's; none: those.
+        prompts: in place of the profile's, where it has any.
+        split: in place of the profile's.
+        also: further layouts, whose checks must pass too.
+    """
+
+    layout: str
+    frames: dict[str, int]
+    trajectories: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = (PROMPT,)
+    split: dict[str, float] | None = None
+    options: dict[str, str] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
+
+
+CASES = {
+    "lyra_static_gpu.yaml": Case("lyra_static", {"count": 9, "height": 64, "width": 96}),
+    "gen3r_gpu.yaml": Case(
+        "gen3r",
+        {"count": 49, "height": 64, "width": 64},
+        trajectories=("gen3r_zoom_in", "left_reversed"),
+        prompts=(PROMPT, "a bedroom with a bed"),
+        split={"train": 0.5, "validation": 0.0, "test": 0.5},
+        options={"any_size": "true"},
+        also=("gen3r_inference",),
+    ),
+    "vistadream.yaml": Case(
+        "lyra2", {"count": 9, "height": 64, "width": 96}, trajectories=("vistadream_spiral", "left_reversed")
+    ),
+}
+
+
+@functools.cache
+def released(name: str) -> tuple[MadeCollection, Path]:
+    """What the profile's assets made, and its release; once a process, so nobody may change it."""
+    case, folder = CASES[name], folder_of_this_process() / "profiles" / name
     document = yaml.safe_load((CONFIGS / name).read_text())
     kinds = {Path(source).name for source in document["collection"]["sources"]}
-    sources = write_sources(folder, [PROMPT], picture="images" in kinds)
+    sources = write_sources(folder, case.prompts, picture="images" in kinds)
     document["collection"]["sources"] = sources if "prompts.txt" in kinds else sources[1:]
+    if case.split is not None:
+        document["collection"]["split"] = case.split
     document["store"]["url"] = "store"
     document["releases"]["folder"] = "releases"
-    document["frames"] |= frames
-    document["trajectories"]["names"] = [document["trajectories"]["names"][0], "left_reversed"]
+    document["frames"] |= case.frames
+    document["trajectories"]["names"] = list(case.trajectories) or document["trajectories"]["names"]
     document["engines"] = made_tiny(document["engines"])
     # Random weights keep no promise about quality: limits off, so that shards are written. Nor does what they take for
     # depth fit the scaffold.
     document["quality"] = dict.fromkeys(QualityThresholds.model_fields)
     (folder / "profile.yaml").write_text(yaml.safe_dump(document))
-    with mock.patch.object(depth_alignment, "SCALED_RESIDUAL", math.inf):
-        made = make(load_profile(folder / "profile.yaml"))
-    failures = [f"{event.stage}: {event.failure.message}" for event in made.events if event.failure is not None]
-    assert not failures, failures
-    return made
+    with (
+        mock.patch.object(depth_alignment, "SCALED_RESIDUAL", math.inf),
+        dagster_project(load_profile(folder / "profile.yaml")) as project,
+    ):
+        project.refresh()
+        project.backfill()
+        project.tables()
+        for layout in case.also:
+            project.publish(layout)
+        return project.made(), project.publish(case.layout, case.options)
 
 
-@pytest.mark.parametrize("name", ["lyra_static_gpu.yaml", "gen3r_gpu.yaml", "vistadream.yaml"])
+@pytest.mark.parametrize("name", CASES)
+def test_runs_in_dagster_end_in_a_release_that_doctor_accepts(name: str) -> None:
+    made, directory = released(name)
+    assert examine(directory, LAYOUTS) == []
+    manifest = read_manifest(directory)
+    assert manifest.scenes.keys() == {scene.scene_id for scene in made.catalog.active()}
+    assert all(scene.clips == made.profile.trajectories.names for scene in manifest.scenes.values())
+    if CASES[name].trajectories == ():
+        assert made.profile.trajectories.names == load_profile(CONFIGS / name).trajectories.names
+
+
+@pytest.mark.parametrize("name", ["lyra_static_gpu.yaml", "lyra_dynamic_gpu.yaml", "gen3r_gpu.yaml", "vistadream.yaml"])
 def test_the_shipped_profile_is_valid_and_names_every_model(name: str) -> None:
     profile = load_profile(CONFIGS / name)
     text = (CONFIGS / name).read_text()
@@ -101,8 +173,8 @@ def _ids(value: Any) -> list[str]:
     return []
 
 
-def test_lyras_static_profile_makes_shards(tmp_path: Path) -> None:
-    made = made_with_tiny_models("lyra_static_gpu.yaml", tmp_path, {"count": 9, "height": 64, "width": 96})
+def test_lyras_static_profile_makes_shards() -> None:
+    made, _ = released("lyra_static_gpu.yaml")
     for kind in ("prompt", "image"):
         scene = made.scene(kind)
         inputs = made.inputs(scene)
@@ -126,15 +198,15 @@ def test_lyras_static_profile_makes_shards(tmp_path: Path) -> None:
         assert objects["estimated"]
         assert objects["objects"] == []
         shard = ShardReader(inputs.url("gaussian_shards", "shard.zarr"))
-        assert [clip.trajectory for clip in shard.clips] == ["left", "left_reversed"]
+        assert tuple(clip.trajectory for clip in shard.clips) == LYRA_VIEWS
     assert made.runtime.engines.models.counters()["loads"]
     again = make(made.profile)
     assert {event.outcome for event in again.events} == {"current"}
     assert again.runtime.engines.models.counters()["loads"] == {}
 
 
-def test_gen3rs_profile_makes_shards_of_the_generators_own_latents(tmp_path: Path) -> None:
-    made = made_with_tiny_models("gen3r_gpu.yaml", tmp_path, {"count": 9, "height": 64, "width": 64})
+def test_gen3rs_profile_makes_shards_of_the_generators_own_latents() -> None:
+    made, directory = released("gen3r_gpu.yaml")
     scene = made.scene("prompt")
     inputs = made.inputs(scene)
     record = made.record(scene, "video_latents")
@@ -142,16 +214,22 @@ def test_gen3rs_profile_makes_shards_of_the_generators_own_latents(tmp_path: Pat
     space = LatentSpace.from_json(inputs.json("video_latents", "latent_space.json"))
     assert (space.temporal_stride, space.spatial_stride) == (4, 8)
     latents = inputs.arrays("video_latents", "gen3r_zoom_in.latents.npz")["latents"]
-    assert latents.shape == space.latent_shape(9, 64, 64) == (16, 3, 8, 8)
+    assert latents.shape == space.latent_shape(49, 64, 64) == (16, 13, 8, 8)
     assert any(name.startswith("depth/") for name in record.key_parts.engine["weights"])
     objects = inputs.json("scene_objects", "objects.json")
     assert "names no engine that finds objects" in objects["reason"]
     shard = ShardReader(inputs.url("gaussian_shards", "shard.zarr"))
     np.testing.assert_array_equal(shard.latents(scene.scene_id, "gen3r_zoom_in"), latents)
+    # The captions that Gen3R draws from are those of the vision-language model.
+    assert made.record(scene, "clip_captions").engine == "vlm"
+    written = read_captions(inputs)["gen3r_zoom_in"]
+    [folder] = directory.glob(f"*/scenes/{scene.scene_id}-gen3r_zoom_in")
+    assert (folder / "captions.txt").read_text().splitlines() == [window.text for window in written]
+    assert read_manifest(directory).stand_ins == {}
 
 
-def test_vistadreams_profile_makes_shards_of_outpainted_pictures(tmp_path: Path) -> None:
-    made = made_with_tiny_models("vistadream.yaml", tmp_path, {"count": 9, "height": 64, "width": 96})
+def test_vistadreams_profile_makes_shards_of_outpainted_pictures() -> None:
+    made, _ = released("vistadream.yaml")
     (scene,) = made.catalog.active()
     assert scene.kind == "image"
     inputs = made.inputs(scene)

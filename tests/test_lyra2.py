@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from sceneloom.datasets.errors import InputError
 from sceneloom.datasets.exr import encode_exr
 from sceneloom.datasets.layouts.caption_chunks import decode_chunks, encode_chunks, hashed_words
-from sceneloom.datasets.layouts.lyra2 import LAYOUT, nearest_filled, write
+from sceneloom.datasets.layouts.lyra2 import LAYOUT, _batches, nearest_filled, write
 from sceneloom.datasets.layouts.publishing import examine, publish, repair
 from sceneloom.datasets.layouts.release import (
     Finding,
@@ -170,6 +170,21 @@ def test_each_caption_is_encoded_once_and_goes_to_its_own_scenes(tmp_path: Path)
         [chunk] = decode_chunks((tmp_path / CAPTIONS / f"{name}-left.pkl").read_bytes(), name).values()
         assert chunk["caption"] == text
         assert len(chunk["embedding"]) == len(text.split())
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.lists(
+        st.lists(st.integers(0, 60).map(str), min_size=1, max_size=20).map(tuple), min_size=1, max_size=30, unique=True
+    )
+)
+def test_few_captions_are_encoded_at_a_time(texts: list[tuple[str, ...]]) -> None:
+    batches = list(_batches(texts))
+    assert [chunks for batch in batches for chunks in batch] == texts
+    for batch, following in zip(batches, [*batches[1:], None], strict=True):
+        captions = {text for chunks in batch for text in chunks}
+        assert len(captions) <= 16 or len(batch) == 1
+        assert following is None or len(captions.union(following[0])) > 16
 
 
 def test_the_encoder_is_a_part_of_the_release(tmp_path: Path) -> None:
@@ -337,7 +352,7 @@ def test_a_subset_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shape", [(513, 4096), (3, 4095), (4096,), (0, 4096)])
 def test_an_encoder_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match="text encoder"):
-        encode_chunks(9, "a room", np.zeros(shape, np.float32))
+        encode_chunks(9, [("a room", np.zeros(shape, np.float32))])
 
 
 def test_the_stand_in_depends_on_words_alone() -> None:

@@ -238,15 +238,30 @@ def test_a_worker_s_environment_is_looked_for(tmp_path: Path) -> None:
 
 
 def test_everything_that_is_missing_is_refused_at_once(tmp_path: Path) -> None:
-    require_engines(profile_with(tmp_path))
+    require_engines(profile_with(tmp_path), {"prompt", "image"})
     engines = {
         "conditioning_view": {"prompt": {"engine": "flux", "id": "owner/name", "revision": "v2"}},
         "scene_scaffold": {"prompt": "tour_into_picture"},
         "video_latents": {"engine": "raycast", "device": "cuda:77"},
     }
     with pytest.raises(EngineError) as raised:
-        require_engines(profile_with(tmp_path, engines=engines))
+        require_engines(profile_with(tmp_path, engines=engines), {"prompt", "image"})
     first, second = str(raised.value).splitlines()
     assert first.startswith("engines.conditioning_view.prompt (flux): owner/name: the model's files are not")
     assert first.endswith("hf download owner/name --revision v2")
     assert second.startswith("engines.video_latents (raycast): raycast: the device cuda:77 is not there")
+
+
+def test_engines_of_kinds_that_nobody_makes_are_not_asked_for(tmp_path: Path) -> None:
+    absent = {"id": "owner/absent"}
+    engines = {
+        "conditioning_view": {"prompt": {"engine": "flux", **absent}},
+        "scene_scaffold": {"prompt": "tour_into_picture"},
+        "text_encoder": absent,
+    }
+    profile = profile_with(tmp_path, engines=engines)
+    require_engines(profile, {"image"})
+    with pytest.raises(EngineError, match=r"conditioning_view.prompt.*not in the local hub cache"):
+        require_engines(profile, {"prompt", "image"})
+    # Whoever asks for the whole profile is told all the same.
+    assert check_of(engine_checks(profile), "engines.text_encoder").verdict == "missing"

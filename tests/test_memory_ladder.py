@@ -21,6 +21,7 @@ from sceneloom.resources.memory_ladder import (
     MemoryLadder,
     Step,
     is_out_of_memory,
+    out_of_memory_told,
     pipeline_steps,
     steps_to,
 )
@@ -271,3 +272,51 @@ def test_what_the_settings_already_ask_for_is_no_step(monkeypatch: pytest.Monkey
 
 def test_a_pipeline_without_an_autoencoder_has_no_such_steps() -> None:
     assert pipeline_steps(object(), ModelSettings(path="/weights")) == ()
+
+
+@pytest.mark.parametrize(("released", "tries", "steps"), [(["other"], 2, ()), ([], 2, ("half",))])
+def test_idle_models_go_before_a_step_is_taken(released: list[str], tries: int, steps: tuple[str, ...]) -> None:
+    asked: list[int] = []
+    state = {"fits": False}
+
+    def make_room() -> list[str]:
+        asked.append(1)
+        state["fits"] = bool(released)
+        return released
+
+    def work() -> str:
+        if not state["fits"]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return "made"
+
+    half = Step("half", lambda: state.update(fits=True))
+    ladder = MemoryLadder([half], device="cpu", where="model", make_room=make_room)
+    outcome = ladder.run(work)
+    assert (outcome.attempts, outcome.steps, len(asked)) == (tries, steps, 1)
+
+
+def test_room_is_made_once_even_where_there_is_no_step() -> None:
+    asked: list[int] = []
+
+    def make_room() -> list[str]:
+        asked.append(1)
+        return ["other"]
+
+    def work() -> str:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(StageFailed, match="nothing is declared"):
+        MemoryLadder([], device="cpu", where="model", make_room=make_room).run(work)
+    assert asked == [1]
+
+
+def test_work_that_cannot_be_made_smaller_says_what_can_be_done() -> None:
+    with (
+        pytest.raises(StageFailed, match=r"depth: memory of cuda:0 ran out \(CUDA out of memory\)") as caught,
+        out_of_memory_told("cuda:0", "depth"),
+    ):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    assert caught.value.reason is Reason.OUT_OF_MEMORY
+    for other in (ValueError("bad"), StageFailed(Reason.OUT_OF_MEMORY, "told already")):
+        with pytest.raises(type(other), match=str(other)), out_of_memory_told("cpu", "depth"):
+            raise other

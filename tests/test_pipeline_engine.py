@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 
 from sceneloom.datasets.errors import ConfigError, EngineError
 from sceneloom.resources.diffusers_settings import FluxViewSettings
-from sceneloom.resources.engines import Camera, View
+from sceneloom.resources.engines import Camera, View, settings_in_key
 from sceneloom.resources.failures import Reason, StageFailed
 from sceneloom.resources.flux_view import FluxView
 from sceneloom.resources.pipeline_engine import (
@@ -275,3 +276,47 @@ def test_a_window_is_halved_when_memory_runs_out() -> None:
     assert tried == [81]
     with pytest.raises(ZeroDivisionError):
         window.run(lambda frames: frames // 0)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a pipeline with a safety checker gives."""
+
+    nsfw_content_detected: Any
+
+
+def test_what_a_safety_checker_flags_is_refused_for_good(flux: Path) -> None:
+    made = engine(flux)
+    with made.pipeline() as pipeline:
+        with pytest.raises(StageFailed, match=r"flagged 1 of 2 pictures.*refuse_flagged: false") as caught:
+            made.notes(pipeline, Checked([False, True]))
+        passed = made.notes(pipeline, Checked(np.array([False])))
+        unchecked = [made.notes(pipeline, output) for output in (Checked(None), object())]
+    assert caught.value.reason is Reason.SAFETY_FLAGGED
+    assert caught.value.again == "after_change"
+    assert passed["safety_verdict"] == [False]
+    assert [notes["safety_verdict"] for notes in unchecked] == [None, None]
+
+
+def test_a_profile_may_take_what_is_flagged_with_its_verdict(flux: Path) -> None:
+    lenient = engine(flux, refuse_flagged=False)
+    with lenient.pipeline() as pipeline:
+        assert lenient.notes(pipeline, Checked([True]))["safety_verdict"] == [True]
+    # What is refused decides what is made: it is a part of the key.
+    assert settings_in_key(lenient.settings)["refuse_flagged"] is False
+
+
+def test_a_flagged_picture_is_not_painted_again_from_another_seed(flux: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = engine(flux)
+    calls: list[int] = []
+
+    def flagged(self: Any, *arguments: Any, **named: Any) -> Checked:
+        calls.append(1)
+        return Checked([True])
+
+    with made.pipeline() as pipeline:
+        monkeypatch.setattr(type(pipeline), "__call__", flagged)
+    monkeypatch.setattr(Checked, "images", torch.zeros(1, 3, 8, 8), raising=False)
+    with pytest.raises(StageFailed, match="flagged 1 of 1"):
+        made.make_view(prompt_scene(), height=32, width=32, seed=1)
+    assert calls == [1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -12,6 +13,7 @@ from scipy.ndimage import gaussian_filter
 
 from sceneloom.datasets.errors import ContractError
 from sceneloom.ops.quality import (
+    CameraMetrics,
     ClipMetrics,
     QualityThresholds,
     image_motion,
@@ -221,9 +223,46 @@ def test_a_failure_names_metric_rule_value_and_limit(sound: ClipMetrics) -> None
 
 
 def test_every_threshold_has_its_metric(sound: ClipMetrics) -> None:
-    metrics = sound.as_dict()
+    metrics = sound.as_dict() | CAMERAS.as_dict()
     assert all(name.split("_", 1)[1] in metrics for name in QualityThresholds.model_fields)
     assert all(field.description for field in QualityThresholds.model_fields.values())
+
+
+CAMERAS = CameraMetrics(
+    trajectory_error=0.01,
+    camera_rotation_error=0.5,
+    relative_translation_error=0.1,
+    relative_rotation_error=0.1,
+    focal_error=0.02,
+    vertical_field_of_view_lowest=50.0,
+    vertical_field_of_view_highest=51.0,
+    camera_scale=1.1,
+    depth_scale_error=0.02,
+)
+
+
+@pytest.mark.parametrize(
+    ("metric", "value"),
+    [
+        ("trajectory_error", 0.06),
+        ("camera_rotation_error", 6.0),
+        ("relative_translation_error", 0.6),
+        ("relative_rotation_error", 1.1),
+        ("focal_error", 0.21),
+        ("vertical_field_of_view_lowest", 14.0),
+        ("vertical_field_of_view_highest", 121.0),
+        ("camera_scale", 0.4),
+        ("camera_scale", 2.1),
+        ("depth_scale_error", 0.16),
+    ],
+)
+def test_estimated_cameras_are_judged_where_there_are_some(metric: str, value: float, sound: ClipMetrics) -> None:
+    assert judge(sound, QualityThresholds(), CAMERAS).passed
+    verdict = judge(sound, QualityThresholds(), dataclasses.replace(CAMERAS, **{metric: value}))
+    assert [(failure.metric, failure.found) for failure in verdict.failures] == [(metric, value)]
+    # What means nothing for a clip is not held against it, and nothing is where the cameras are the commanded ones.
+    assert judge(sound, QualityThresholds(), dataclasses.replace(CAMERAS, **{metric: math.nan})).passed
+    assert judge(sound, QualityThresholds()).passed
 
 
 def test_half_precision_depth_and_a_clip_of_one_frame_are_measured() -> None:

@@ -10,6 +10,7 @@ PUBLISHED = {
     "lyra_dynamic",
     "lyra2",
     "gen3r",
+    "gen3r_inference",
     "scenegen",
     "midi",
     "vipe",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sceneloom.assets.clip_captions import read_captions
 from sceneloom.assets.release_publication import Publication, publish_release, repair_release
 from sceneloom.assets.release_scenes import Selection
 from sceneloom.assets.scene_runtime import SceneRuntime
@@ -43,7 +44,7 @@ def test_every_layout_of_the_registry_is_published_or_says_what_it_needs(tmp_pat
         assert (manifest.layout, directory) == (name, tmp_path / name)
         findings[name] = [found.message for found in examine(directory, LAYOUTS)]
     # Two trajectories of nine frames are too few for these.
-    assert refused.keys() == {"lyra_static", "lyra_dynamic", "gen3r"}
+    assert refused.keys() == {"lyra_static", "lyra_dynamic", "gen3r", "gen3r_inference"}
     assert "trajectories" in refused["lyra_static"]
     assert refused["gen3r"] == "9 frames, Gen3R trains on 49"
     [told] = findings.pop("scenegen")
@@ -67,9 +68,13 @@ def test_a_table_of_captions_decides_and_repair_needs_it_no_more(tmp_path: Path)
         caption_file=table,
     )
     manifest, directory = publish_release(made.runtime, asked)
-    expected = {prompt.scene_id: prompt.prompt, picture.scene_id: "a hall seen by night"}
-    assert published_captions(directory) == expected
-    assert {name: scene.prompt for name, scene in manifest.scenes.items()} == expected
+    # The table's scene has the table's words; the other one's clips have their own captions.
+    own = read_captions(made.inputs(prompt))["left"][0].text
+    assert published_captions(directory) == {prompt.scene_id: own, picture.scene_id: "a hall seen by night"}
+    words = {prompt.scene_id: prompt.prompt, picture.scene_id: "a hall seen by night"}
+    assert {name: scene.prompt for name, scene in manifest.scenes.items()} == words
+    engines = {name: scene.engines.get("clip_captions") for name, scene in manifest.scenes.items()}
+    assert engines == {prompt.scene_id: "scene_words", picture.scene_id: None}
 
     # Other captions make another release, which never takes the place of this one.
     caption_file(tmp_path, {picture.scene_id: "a hall at noon"})

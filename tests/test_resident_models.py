@@ -17,7 +17,9 @@ import pytest
 import torch
 
 from sceneloom.datasets.errors import EngineError
-from sceneloom.resources.resident_models import ResidentModels, free_device_memory
+from sceneloom.resources.model_settings import ModelSettings
+from sceneloom.resources.profiles import LatentCodecSettings
+from sceneloom.resources.resident_models import ResidentModels, free_device_memory, lease_name
 
 
 @pytest.fixture(autouse=True)
@@ -345,3 +347,17 @@ def test_freeing_memory_breaks_reference_cycles() -> None:
         assert trace() is None
     finally:
         gc.enable()
+
+
+def test_models_that_are_loaded_alike_have_one_name() -> None:
+    def name(**changes: object) -> str:
+        settings = ModelSettings.model_validate({"id": "owner/model", **changes})
+        return lease_name("Class", settings, ModelSettings.model_fields)
+
+    assert name().startswith("Class owner/model ")
+    assert name() == name(licence="MIT")
+    assert name() != name(precision="float32")
+    settings = ModelSettings(id="owner/model")
+    assert lease_name("Class", settings, ModelSettings.model_fields, vae="float32") != name()
+    codecs = [LatentCodecSettings(id="codec", measure_drift=drift) for drift in (False, True)]
+    assert len({lease_name("codec", codec, LatentCodecSettings.model_fields) for codec in codecs}) == 1

@@ -15,7 +15,7 @@ from sceneloom.assets.scene_pipeline import BatchStopped, Report, StageEvent, st
 from sceneloom.assets.stage import Made, StageContext
 from sceneloom.datasets.catalog import SceneEntry
 from sceneloom.datasets.errors import ConfigError, ContractError, EngineError, InputError
-from sceneloom.resources.failures import Reason, StageFailed
+from sceneloom.resources.failures import Again, Reason, StageFailed
 from sceneloom.resources.profiles import Profile
 from sceneloom.resources.records import ContractObservation
 from sceneloom.resources.scene_mapper import LocalSceneMapper
@@ -319,6 +319,26 @@ def test_an_engine_that_stumbles_once_is_tried_again_at_once(profile: Profile) -
     assert record is not None
     assert [attempt.reason for attempt in record.attempts] == ["engine_failed"]
     assert toy_store(profile).failure(SCENE.scene_id, "numbers") is None
+
+
+@pytest.mark.parametrize(
+    ("again", "attempts", "quarantined"),
+    [
+        ("at_once", [2, 3, 3], [False, True, True]),
+        ("next_run", [1, 2, 3], [False, False, True]),
+        ("after_change", [1, 1, 1], [True, True, True]),
+    ],
+)
+def test_a_failure_decides_itself_when_it_is_tried_again(
+    again: Again, attempts: list[int], quarantined: list[bool], profile: Profile
+) -> None:
+    made: list[tuple[str, str]] = []
+    error = StageFailed(Reason.ENGINE_FAILED, "no", again=again)
+    stages = toy_stages(makes={"numbers": failing(error)}, made=made)
+    for count, end in zip(attempts, quarantined, strict=True):
+        _, events = run(toy_pipeline(profile, stages), SCENE)
+        assert [stage for _, stage in made].count("numbers") == count
+        assert events[-1].quarantined == end
 
 
 def test_a_scene_is_quarantined_after_the_last_attempt_and_not_tried_again(profile: Profile) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet
@@ -70,6 +72,31 @@ def test_a_refresh_makes_no_scene_stale(project: ToyProject, instance: dg.Dagste
         assert (event.asset_materialization.tags or {})["dagster/data_version"] == CATALOG_VERSION
 
 
+def test_a_refresh_forecasts_what_is_missing(project: ToyProject, instance: dg.DagsterInstance) -> None:
+    before = metadata(execute(project, instance, REFRESH), "scene_catalog")
+    scenes = before["scenes"]
+    assert isinstance(scenes, int)
+    # Nothing was made yet, and the profile has no table: how much is known, how long it takes is not.
+    assert (before["forecast/missing_scenes"], before["forecast/scenes_looked_at"]) == (scenes, 0)
+    assert "nothing is known" in str(before["forecast/note"])
+    assert "forecast/gpu_hours" not in before
+
+    project.change(
+        forecast={"seconds_per_scene": {"words": 36}, "price_per_gpu_hour": 2.0, "bytes_per_scene": "1 kB", "gpus": 2}
+    )
+    found = metadata(execute(project, instance, REFRESH), "scene_catalog")
+    assert found["forecast/gpu_hours"] == pytest.approx(scenes * 0.01)
+    assert found["forecast/cost"] == pytest.approx(scenes * 0.02)
+    assert found["forecast/bytes"] == scenes * 1000
+    assert found["forecast/gpus"] == 2
+    assert found["forecast/measured_on"] == {}
+    assert isinstance(found["forecast/stages"], dict)
+    assert found["forecast/stages"]["unknown_stages"] == ["numbers", "title", "total"]
+    finish = found["forecast/finish"]
+    assert isinstance(finish, float)
+    assert finish == pytest.approx(time.time() + scenes * 18, abs=60)
+
+
 def test_both_tables_of_the_catalogue_are_checked(project: ToyProject, instance: dg.DagsterInstance) -> None:
     assert checks(execute(project, instance, REFRESH)) == {"scene_catalog_schema": True, "scene_rejects_schema": True}
 
@@ -109,7 +136,7 @@ def test_an_empty_collection_is_the_runs_failure_in_our_words(
     project.write_prompts("", "   ")
     message = told(execute(project, instance, REFRESH))
     assert message.startswith(f"{project.file}: no scene in {project.file.parent / 'prompts.txt'}")
-    assert message.endswith("Add prompts or pictures to one of the collection's sources.")
+    assert message.endswith("Add prompts, pictures or videos to one of the collection's sources.")
 
 
 def test_columns_keep_their_types_and_nullability() -> None:

@@ -112,7 +112,7 @@ def test_values_are_those_of_the_encoders_precision(folder: Path) -> None:
 def test_lyra2_captions_take_them_as_they_are(tmp_path: Path) -> None:
     save_text_encoder(tmp_path / "wide", d_model=WIDTH)
     (embedding,) = encoder(tmp_path, "wide", precision="bfloat16").encode(["a red sofa"])
-    chunks = decode_chunks(encode_chunks(81, "a red sofa", embedding), "test")
+    chunks = decode_chunks(encode_chunks(81, [("a red sofa", embedding)] * 2), "test")
     assert sorted(chunks) == [0, 80]
     assert chunks[80]["embedding"].dtype == torch.bfloat16
     np.testing.assert_array_equal(chunks[80]["embedding"].float().numpy(), embedding)

@@ -25,6 +25,7 @@ def row(scene_id: str, trajectory: str, **changes: Any) -> dict[str, Any]:
         "split": "train",
         "kind": "prompt",
         "prompt": "a red chair",
+        "caption": None,
         "frames": 17,
         "height": 176,
         "width": 320,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 
 from sceneloom.datasets.errors import ConfigError, InputError
 from sceneloom.ops.alignment import align_cameras
-from sceneloom.resources import vipe
+from sceneloom.resources import worker_batches
 from sceneloom.resources.vipe import VipeClipTask, VipeOutcome, ViPEWorker
 from sceneloom.resources.worker_failures import FailureClass, WorkerFailed
 
@@ -24,14 +25,15 @@ from .vipe_clips import FRAMES, HEIGHT, STAND_IN, WIDTH, batch, vipe_settings, w
 
 def estimate(folder: Path, clips: Sequence[VipeClipTask], **changes: Any) -> dict[str, VipeOutcome]:
     scratch = folder / "scratch"
-    outcomes = list(ViPEWorker(vipe_settings(scratch, **changes)).estimate(clips))
-    assert sorted(outcome.clip for outcome in outcomes) == sorted(clip.id for clip in clips)
+    with contextlib.closing(ViPEWorker(vipe_settings(scratch, **changes))) as worker:
+        outcomes = list(worker.estimate(clips))
+    assert sorted(outcome.task for outcome in outcomes) == sorted(clip.id for clip in clips)
     # Whatever happened, nothing is left but whole results.
-    assert list(scratch.iterdir()) == []
+    assert not scratch.exists() or list(scratch.iterdir()) == []
     results = folder / "results"
     left = sorted(path.name for path in results.iterdir()) if results.exists() else []
-    assert left == sorted(outcome.clip for outcome in outcomes if outcome.result is not None)
-    return {outcome.clip: outcome for outcome in outcomes}
+    assert left == sorted(outcome.task for outcome in outcomes if outcome.result is not None)
+    return {outcome.task: outcome for outcome in outcomes}
 
 
 def failure_of(outcome: VipeOutcome) -> WorkerFailed:
@@ -55,7 +57,7 @@ def test_a_batch_of_clips(tmp_path: Path) -> None:
         assert outcome.result.figures["minimum_coverage_score"] == 0.42
         assert outcome.result.figures["preset"] == "default"
         assert outcome.versions["python"] == ".".join(map(str, sys.version_info[:3]))
-        assert "Finished" in (outcome.result.root / "vipe.log").read_text()
+        assert "Finished" in (outcome.result.root / "worker.log").read_text()
 
 
 def write_pictures(folder: Path) -> None:
@@ -261,7 +263,7 @@ def test_a_clip_that_does_not_fit_into_memory_is_refused(tmp_path: Path) -> None
 
 
 def test_memory_is_what_machine_and_control_group_have_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vipe, "_control_group_memory", lambda: 1000.0)
+    monkeypatch.setattr(worker_batches, "_control_group_memory", lambda: 1000.0)
     [outcome] = ViPEWorker(vipe_settings(tmp_path / "scratch")).estimate(batch(tmp_path, "a"))
     assert failure_of(outcome).failure is FailureClass.OVERSIZE
 
@@ -277,7 +279,8 @@ def test_inputs_and_destinations_may_have_any_name(tmp_path: Path) -> None:
     folder = tmp_path / "dt=2026, (späti) [x]"
     folder.mkdir()
     clip = VipeClipTask("späti/left", write_clip(folder / "a_info #1.mp4"), FRAMES, HEIGHT, WIDTH, folder / "out=1")
-    [outcome] = ViPEWorker(vipe_settings(tmp_path / "scratch")).estimate([clip])
+    with contextlib.closing(ViPEWorker(vipe_settings(tmp_path / "scratch"))) as worker:
+        [outcome] = worker.estimate([clip])
     assert outcome.result is not None, outcome.failure
     assert outcome.result.root == folder / "out=1"
 
@@ -332,9 +335,12 @@ def test_a_container_sees_the_clips_in_what_is_mounted(tmp_path: Path, monkeypat
 
 def test_leaving_early_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VIPE_STAND_IN_FAULTS", json.dumps({"b": "hang"}))
-    outcomes = ViPEWorker(vipe_settings(tmp_path / "scratch")).estimate(batch(tmp_path, "a", "b"))
-    assert next(outcomes).result is not None
-    outcomes.close()
+    with contextlib.closing(ViPEWorker(vipe_settings(tmp_path / "scratch"))) as worker:
+        outcomes = worker.estimate(batch(tmp_path, "a", "b"))
+        assert next(outcomes).result is not None
+        outcomes.close()
+        [left] = (tmp_path / "scratch").iterdir()
+        assert list(left.glob("tasks-*")) == []
     assert list((tmp_path / "scratch").iterdir()) == []
 
 

@@ -56,6 +56,9 @@ def test_its_environment_is_pinned_to_a_commit() -> None:
     assert len(commit) == 40
     assert int(commit, 16)
     assert any(text.startswith("dagster-pipes") for text in metadata["dependencies"])
+    # Of one MoGe for both workers that have it.
+    [moge] = [text for text in metadata["dependencies"] if text.startswith("moge")]
+    assert moge in script_metadata(worker_file("moge").read_text())["dependencies"]
     assert metadata["tool"]["uv"]["sources"]["torch"]["index"] == metadata["tool"]["uv"]["index"][0]["name"]
 
 
@@ -261,7 +264,7 @@ def test_the_driver_builds_its_pipeline_once(tmp_path: Path, driver_folder: Path
     settings = vipe_settings(tmp_path / "scratch", **driver_settings(tmp_path, driver_folder))
     outcomes = list(ViPEWorker(settings).estimate(batch(tmp_path, "a", "b", "c")))
     assert [outcome.failure for outcome in outcomes] == [None] * 3
-    logs = [(outcome.result.root / "vipe.log").read_text() for outcome in outcomes if outcome.result]
+    logs = [(outcome.result.root / "worker.log").read_text() for outcome in outcomes if outcome.result]
     [built] = {log[log.index("built") : log.index("overrides")] for log in logs}
     assert built.startswith("built 1 pid ")
     assert "'pipeline.slam.optimize_intrinsics=false'" in logs[0]
@@ -274,7 +277,7 @@ def test_the_driver_builds_its_pipeline_once(tmp_path: Path, driver_folder: Path
 def test_what_fails_in_the_driver_loses_only_its_clip(tmp_path: Path, driver_folder: Path) -> None:
     settings = vipe_settings(tmp_path / "scratch", **driver_settings(tmp_path, driver_folder))
     clips = batch(tmp_path, "a", "memory", "b", "exits", "crashes", "c")
-    outcomes = {outcome.clip: outcome for outcome in ViPEWorker(settings).estimate(clips)}
+    outcomes = {outcome.task: outcome for outcome in ViPEWorker(settings).estimate(clips)}
     failures = {name: outcome.failure.failure for name, outcome in outcomes.items() if outcome.failure}
     assert failures == {
         "memory": FailureClass.OUT_OF_MEMORY,
@@ -283,7 +286,7 @@ def test_what_fails_in_the_driver_loses_only_its_clip(tmp_path: Path, driver_fol
     }
     # After an error on the device the process was replaced.
     processes = {
-        name: (outcome.result.root / "vipe.log").read_text().split("pid ")[1].split()[0]
+        name: (outcome.result.root / "worker.log").read_text().split("pid ")[1].split()[0]
         for name, outcome in outcomes.items()
         if outcome.result
     }

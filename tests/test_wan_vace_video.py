@@ -12,11 +12,22 @@ import pytest
 import torch
 
 from sceneloom.datasets.errors import ConfigError, EngineError
+from sceneloom.ops.background_plate import BackgroundPlate
 from sceneloom.ops.cameras import centred_intrinsics
 from sceneloom.ops.object_motion import ObjectMotion
+from sceneloom.ops.scene_cache import SceneCache
 from sceneloom.ops.trajectories import LYRA_VIEWS, TrajectoryContext, build_path
 from sceneloom.resources.diffusers_settings import WanVaceVideoSettings
-from sceneloom.resources.engines import Camera, EngineContract, GeneratedClip, Scaffold, ScaffoldEngine, View
+from sceneloom.resources.engines import (
+    Camera,
+    ClipDepth,
+    EngineContract,
+    GeneratedClip,
+    InputClip,
+    Scaffold,
+    ScaffoldEngine,
+    View,
+)
 from sceneloom.resources.failures import StageFailed
 from sceneloom.resources.latent_codec import latent_space
 from sceneloom.resources.wan_vace_video import UNSEEN, WanVaceScene, WanVaceVideo
@@ -88,6 +99,11 @@ class SquintingDepth:
         return Scaffold(depth, view.intrinsics, False, None, {})
 
 
+def cache_of(opened: WanVaceScene) -> SceneCache:
+    assert opened.cache is not None
+    return opened.cache
+
+
 def test_a_clip_follows_from_cameras_prompt_and_seed(folder: Path) -> None:
     made = engine(folder)
     clip = scene(made).generate(cameras("left"), seed=3)
@@ -139,7 +155,7 @@ def test_the_model_is_given_the_cache_and_what_it_lacks(folder: Path) -> None:
     seen, missing = np.full((FRAMES, HEIGHT, WIDTH, 3), UNSEEN, np.uint8), np.zeros((FRAMES, HEIGHT, WIDTH), bool)
     seen[0] = view().picture
     for index, camera in enumerate(path[1:], start=1):
-        warped = opened.cache.warp(camera.c2w, LENS, HEIGHT, WIDTH)
+        warped = cache_of(opened).warp(camera.c2w, LENS, HEIGHT, WIDTH)
         seen[index][warped.valid], missing[index] = warped.rgb[warped.valid], ~warped.valid
     assert 0.01 < missing[-1].mean() < 0.5
     assert clip.notes["chunks"][0]["unseen_share"] == pytest.approx(missing.mean())
@@ -184,9 +200,9 @@ def test_the_cache_shows_far_surfaces_where_they_are(folder: Path, unit: float) 
     opened = engine(folder).open_scene(far, view(), "a red room")
     pose = np.eye(4)
     pose[0, 3] = 0.2
-    own = scene(engine(folder)).cache.warp(pose, LENS, HEIGHT, WIDTH)
+    own = cache_of(scene(engine(folder))).warp(pose, LENS, HEIGHT, WIDTH)
     pose[0, 3] *= unit
-    warped = opened.cache.warp(pose, LENS, HEIGHT, WIDTH)
+    warped = cache_of(opened).warp(pose, LENS, HEIGHT, WIDTH)
     both = warped.valid & own.valid
     assert both.sum() > 0.98 * own.valid.sum()
     np.testing.assert_allclose(warped.depth[both], unit * own.depth[both], rtol=0.01)
@@ -196,7 +212,7 @@ def test_the_cache_shows_far_surfaces_where_they_are(folder: Path, unit: float) 
 def test_a_scaffold_without_any_depth_leaves_all_to_the_model(folder: Path) -> None:
     empty = Scaffold(np.zeros_like(depth_map()), LENS, True, None, {})
     opened = engine(folder).open_scene(empty, view(), "a red room")
-    assert not opened.cache.warp(cameras("left")[-1].c2w, LENS, HEIGHT, WIDTH).valid.any()
+    assert not cache_of(opened).warp(cameras("left")[-1].c2w, LENS, HEIGHT, WIDTH).valid.any()
 
 
 def test_six_trajectories_share_the_prompt_and_the_cache(folder: Path) -> None:
@@ -207,7 +223,7 @@ def test_six_trajectories_share_the_prompt_and_the_cache(folder: Path) -> None:
         clips = [opened.generate(cameras(name), seed=1).frames for name in LYRA_VIEWS]
     assert len(calls) == 2  # the prompt, and the negative prompt
     assert len({clip.tobytes() for clip in clips}) == 6
-    assert len(opened.cache) == 1
+    assert len(cache_of(opened)) == 1
     with calls_of(encoder) as calls:
         scene(opened.engine, "a blue sea").generate(cameras("left"), seed=1)
     assert len(calls) == 1
@@ -266,7 +282,7 @@ def test_long_paths_are_made_in_chunks(long_clip: LongClip) -> None:
     assert notes["window_frames"] == 9
     assert len({chunk["seed"] for chunk in notes["chunks"]}) == 3
     # The scene's own cache stays as it was, for the other clips.
-    assert len(opened.cache) == 1
+    assert len(cache_of(opened)) == 1
     assert [asked.intrinsics.tolist() for asked in depth.asked] == [LENS.tolist()] * 2
     np.testing.assert_array_equal(depth.asked[0].picture, clip.frames[8])
     np.testing.assert_array_equal(depth.asked[1].picture, clip.frames[12])
@@ -386,3 +402,127 @@ def test_a_frame_that_does_not_fit_the_cache_is_refused(folder: Path) -> None:
     opened = scene(engine(folder, Backwards(), window_frames=9))
     with pytest.raises(EngineError, match="cannot be brought onto the 3D cache"):
         opened.generate(cameras("right", 17), seed=3)
+
+
+# --- scenes that move ----------------------------------------------------------------------------------------------
+
+
+def moving_scene(made: WanVaceVideo, frames: int = FRAMES) -> WanVaceScene:
+    """A near square that slides before the far wall, in front of a still camera; the wall is known behind it."""
+    pictures = np.repeat(view().picture[None], frames, axis=0)
+    depth = np.repeat(np.linspace(FAR, FAR + 1.5, HEIGHT, dtype=np.float32)[:, None], WIDTH, axis=1)
+    background = BackgroundPlate(pictures[0].copy(), depth)
+    depths = np.repeat(depth[None], frames, axis=0)
+    moving = np.zeros(depths.shape, bool)
+    for index in range(frames):
+        left = 20 + 4 * index
+        pictures[index, 20:44, left : left + 24] = (255 - 10 * index, 0, 0)
+        depths[index, 20:44, left : left + 24] = NEAR
+        moving[index, 20:44, left : left + 24] = True
+    poses = np.repeat(np.eye(4, dtype=np.float32)[None], frames, axis=0)
+    clip = InputClip(pictures, poses, "assumed_static")
+    seen = View(pictures[0], LENS, None, {}, clip)
+    behind = ClipDepth(depths.astype(np.float16), moving, background)
+    return made.open_scene(Scaffold(depths[0], LENS, True, None, {}, clip=behind), seen, "a red room")
+
+
+def test_every_frame_is_warped_from_the_videos_own(folder: Path) -> None:
+    opened, path = moving_scene(engine(folder)), sideways(FRAMES)
+    assert opened.moving is not None
+    empty = np.empty((0, HEIGHT, WIDTH, 3), np.uint8)
+    seen, missing = opened._condition(opened.cache, path, empty, range(FRAMES))
+    np.testing.assert_array_equal(seen[0], opened.moving.clip.frames[0])
+    assert not missing[0].any()
+    for index, camera in enumerate(path[1:], start=1):
+        red = (seen[index] == (255 - 10 * index, 0, 0)).all(axis=-1)
+        assert red.sum() > 300
+        # The square is where that frame has it, not where another does: it slides by 4 pixels a frame, and the camera's
+        # own motion carries it to the left.
+        shift = camera.c2w[0, 3] * LENS[0] / NEAR
+        assert abs(np.nonzero(red)[1].mean() - (20 + 4 * index + 12 - shift)) < 2
+        warped = opened.moving.warp(index, camera)
+        np.testing.assert_array_equal(missing[index], ~warped.valid)
+        np.testing.assert_array_equal(seen[index][warped.valid], warped.rgb[warped.valid])
+        assert (seen[index][missing[index]] == UNSEEN).all()
+    # What the square hides is known from other times: less is missing than of a cache of the frame alone.
+    alone = dataclasses.replace(
+        opened.scaffold,
+        clip=dataclasses.replace(opened.scaffold.clip, background=None),  # pyright: ignore[reportArgumentType]
+    )
+    bare = opened.engine.open_scene(alone, opened.view, "")
+    _, without = bare._condition(bare.cache, path, empty, range(FRAMES))
+    assert missing[-1].mean() < 0.8 * without[-1].mean()
+
+
+def test_reversed_paths_are_made_from_the_video_backwards(folder: Path) -> None:
+    made = engine(folder)
+    opened, path = moving_scene(made), cameras("left")[::-1]
+    clip = opened.generate(path, seed=3)
+    assert clip.notes["made_backwards"]
+    assert clip.latents is None
+    assert opened.moving is not None
+
+    # Lyra's way: the video and its depth turned round, the camera from near to far, the outcome turned round again.
+    turned = dataclasses.replace(opened.moving.clip, frames=opened.moving.clip.frames[::-1].copy())
+    behind = opened.scaffold.clip
+    assert behind is not None
+    depth = dataclasses.replace(behind, depth=behind.depth[::-1].copy())
+    scaffold_back = dataclasses.replace(opened.scaffold, clip=depth)
+    view_back = dataclasses.replace(opened.view, picture=turned.frames[0], clip=turned)
+    backwards = made.open_scene(scaffold_back, view_back, "a red room").generate(path[::-1], seed=3)
+    assert "made_backwards" not in backwards.notes
+    assert backwards.latents is not None
+    np.testing.assert_array_equal(clip.frames, backwards.frames[::-1])
+
+    forwards = opened.generate(cameras("left"), seed=3)
+    assert forwards.latents is not None
+    assert (clip.frames != forwards.frames).any()
+
+
+def test_the_reference_is_the_frame_that_a_clip_is_made_from(folder: Path) -> None:
+    opened = moving_scene(engine(folder))
+    assert opened.moving is not None
+    given: list[np.ndarray] = []
+    original = opened.engine.run
+
+    def noted(work: Any) -> Any:
+        given.append(work.args[2])
+        return original(work)
+
+    opened.engine.run = noted  # pyright: ignore[reportAttributeAccessIssue]
+    for path in (cameras("left"), cameras("left")[::-1]):
+        opened.generate(path, seed=1)
+    frames = opened.moving.clip.frames
+    np.testing.assert_array_equal(given[0], frames[0])
+    np.testing.assert_array_equal(given[1], frames[-1])
+
+
+def test_long_clips_of_a_moving_scene_take_nothing_over_but_the_overlap(folder: Path) -> None:
+    opened = moving_scene(engine(folder, window_frames=9, overlap_frames=5), frames=17)
+    path = cameras("right", 17)
+    clip = opened.generate(path, seed=3)
+    assert clip.frames.shape == (17, HEIGHT, WIDTH, 3)
+    assert [chunk["stop"] for chunk in clip.notes["chunks"]] == [9, 13, 17]
+    # No anchors, hence no engine for depth: what was painted at one time is not what is there at another.
+    assert not any("anchor" in chunk for chunk in clip.notes["chunks"])
+    assert opened.moving is not None
+    assert len(opened.moving) == 17
+    assert opened.cache is None
+
+
+def test_twelve_clips_share_one_cache(folder: Path) -> None:
+    opened = moving_scene(engine(folder))
+    cache = opened.moving
+    clips = [opened.generate(path, seed=1).frames for name in LYRA_VIEWS[:2] for path in both_ways(name)]
+    assert opened.moving is cache
+    assert len({clip.tobytes() for clip in clips}) == 4
+
+
+def both_ways(name: str) -> tuple[list[Camera], list[Camera]]:
+    return cameras(name), cameras(name)[::-1]
+
+
+def test_a_path_of_another_length_than_the_video_is_refused(folder: Path) -> None:
+    opened = moving_scene(engine(folder))
+    with pytest.raises(EngineError, match="9 cameras for a video of 5 frames"):
+        opened.generate(cameras("left", 9), seed=1)

@@ -24,7 +24,9 @@ def run(*arguments: str) -> tuple[int, str]:
 def test_list_names_every_worker_with_what_it_needs() -> None:
     code, output = run("list")
     assert code == 0
-    assert output.startswith("vipe: ViPE on a batch of clips")
+    named = [line.partition(":")[0] for line in output.splitlines() if not line.startswith(" ")]
+    assert named == ["gen3c", "moge", "trellis_ss", "vggt", "vipe"]
+    assert "a checkout of git+https://github.com/nv-tlabs/lyra@" in output
     assert "nvidia-vipe @ git+https://github.com/nv-tlabs/vipe@" in output
 
 
@@ -74,6 +76,31 @@ def test_what_cannot_be_checked_is_refused(tmp_path: Path) -> None:
         run("check", "vipe", "--interpreter", str(tmp_path / "python"))
 
 
+def test_both_commands_have_the_same_options() -> None:
+    helps = [run(command, "--help")[1].split("Usage")[1].split("Arguments")[1] for command in ("check", "command")]
+    assert helps[0] == helps[1]
+    assert "--interpreter" in helps[0]
+    assert "Start the worker without any work" in run("check", "--help")[1]
+
+
 def test_a_worker_without_an_environment_is_refused() -> None:
     with pytest.raises(ConfigError, match="no environment is given"):
         run("check", "vipe")
+
+
+def test_settings_that_a_worker_cannot_do_without() -> None:
+    with pytest.raises(ConfigError, match="source: Field required"):
+        run("command", "trellis_ss", "--interpreter", "/env/bin/python")
+    with pytest.raises(ConfigError, match="'source' sets nothing"):
+        run("command", "trellis_ss", "--interpreter", "/env/bin/python", "--set", "source")
+    code, output = run("command", "trellis_ss", "--interpreter", "/env/bin/python", "--set", "source=/opt/TRELLIS")
+    assert code == 0
+    assert output.strip().endswith(str(worker_file("trellis_ss")))
+
+
+def test_check_names_what_a_checkout_lacks(tmp_path: Path) -> None:
+    places = ["--set", f"source={tmp_path}/Lyra-1", "--set", f"checkpoints={tmp_path}/checkpoints"]
+    code, output = run("check", "gen3c", "--interpreter", sys.executable, "--device", "cpu", *places)
+    assert code == 1
+    assert f"problem: {tmp_path}/Lyra-1/cosmos_predict1 is not there" in output
+    assert f"problem: {tmp_path}/checkpoints/Gen3C-Cosmos-7B is not there" in output

@@ -1,5 +1,6 @@
 """Workers inside Dagster runs: a session of Pipes as their transport, and what such a session demands of its step."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,11 @@ def test_a_backfill_over_scenes_of_which_four_fail_in_four_ways(
     @dg.asset(partitions_def=SCENES, backfill_policy=dg.BackfillPolicy.single_run())
     def estimated(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         settings = vipe_settings(tmp_path / "scratch", clip_timeout=8.0, frame_timeout=0.01)
-        for outcome in ViPEWorker(settings, PipesTransport(context)).estimate(batch(tmp_path, *context.partition_keys)):
-            outcomes.append(outcome)
-            if outcome.result is not None:
-                context.log_event(dg.AssetMaterialization("scene", partition=outcome.clip))
+        with contextlib.closing(ViPEWorker(settings, PipesTransport(context))) as worker:
+            for outcome in worker.estimate(batch(tmp_path, *context.partition_keys)):
+                outcomes.append(outcome)
+                if outcome.result is not None:
+                    context.log_event(dg.AssetMaterialization("scene", partition=outcome.task))
         return dg.MaterializeResult()
 
     with dg.DagsterInstance.ephemeral() as instance:
@@ -43,7 +45,7 @@ def test_a_backfill_over_scenes_of_which_four_fail_in_four_ways(
         assert done.success
         materialized = instance.get_materialized_partitions(dg.AssetKey("scene"))
     assert materialized == {"scene-0", "scene-2", "scene-5", "scene-7"}
-    failures = {outcome.clip: outcome.failure.failure.value for outcome in outcomes if outcome.failure}
+    failures = {outcome.task: outcome.failure.failure.value for outcome in outcomes if outcome.failure}
     assert failures == {"scene-1": "killed", "scene-3": "timeout", "scene-4": "invalid-output", "scene-6": "oom"}
 
 

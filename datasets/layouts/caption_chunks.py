@@ -44,14 +44,37 @@ def _vector(word: str) -> NDArray[np.float32]:
     return np.random.Generator(np.random.PCG64(seed)).standard_normal(WIDTH, np.float32)
 
 
-def encode_chunks(frames: int, caption: str, embedding: NDArray[np.float32]) -> bytes:
+def chunk_starts(frames: int) -> range:
+    """First frame of every chunk of a clip."""
+    return range(0, frames, CHUNK_FRAMES)
+
+
+def encode_chunks(frames: int, captions: Sequence[tuple[str, NDArray[np.float32]]]) -> bytes:
     """Pickle of {start: {frame_range (start, stop), caption, embedding}} for every 80 frames of a clip.
 
     `stop` is exclusive; `embedding` is a bfloat16 tensor (tokens, 4096). Equal arguments give equal bytes.
 
+    Args:
+        captions: text and embedding of each chunk, in order.
+
     Raises:
-        InputError: the embedding is not (1 … 512, 4096), or not finite.
+        InputError: an embedding is not (1 … 512, 4096), or not finite.
     """
+    tensors = {caption: _tensor(caption, embedding) for caption, embedding in dict(captions).items()}
+    chunks = {
+        start: {
+            "frame_range": (start, min(start + CHUNK_FRAMES, frames)),
+            "caption": caption,
+            "embedding": tensors[caption],
+        }
+        for start, (caption, _) in zip(chunk_starts(frames), captions, strict=True)
+    }
+    buffer = io.BytesIO()
+    _Pickler(buffer, _PROTOCOL).dump(chunks)
+    return buffer.getvalue()
+
+
+def _tensor(caption: str, embedding: NDArray[np.float32]) -> Any:
     import torch
 
     if embedding.ndim != 2 or not 1 <= len(embedding) <= TOKENS or embedding.shape[1] != WIDTH:
@@ -66,18 +89,7 @@ def encode_chunks(frames: int, caption: str, embedding: NDArray[np.float32]) -> 
             where=f"caption {caption[:40]!r}",
             remedy="Run it in float32 or bfloat16.",
         )
-    tensor = torch.from_numpy(np.array(embedding, np.float32)).to(torch.bfloat16)
-    chunks = {
-        start: {
-            "frame_range": (start, min(start + CHUNK_FRAMES, frames)),
-            "caption": caption,
-            "embedding": tensor,
-        }
-        for start in range(0, frames, CHUNK_FRAMES)
-    }
-    buffer = io.BytesIO()
-    _Pickler(buffer, _PROTOCOL).dump(chunks)
-    return buffer.getvalue()
+    return torch.from_numpy(np.array(embedding, np.float32)).to(torch.bfloat16)
 
 
 class _Pickler(pickle.Pickler):

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import InputError
-from .release import ReleaseRequest, ReleaseScene
+from .release import CaptionWindow, ReleaseRequest, ReleaseScene
 
 CAPTION = "caption"
 """Option of the layouts that need captions: text for scenes that have none."""
@@ -92,26 +92,60 @@ def with_captions(
     return [replace(scene, prompt=captions.get(scene.scene_id, scene.prompt)) for scene in scenes]
 
 
-def captions_of(scenes: Sequence[ReleaseScene], request: ReleaseRequest, layout: str) -> dict[str, str]:
-    """Caption of every scene with clips, by its id, in one line of text: its prompt, else the option `caption`.
+def captions_of(
+    scenes: Sequence[ReleaseScene], request: ReleaseRequest, layout: str
+) -> dict[tuple[str, str], tuple[CaptionWindow, ...]]:
+    """Captions of every clip, by scene id and trajectory, each in one line of text.
+
+    They are the clip's own windows; of a clip without any, one for all its frames: the scene's prompt, else the option
+    `caption`.
 
     Raises:
-        InputError: scenes have neither.
+        InputError: scenes have none of these.
     """
-    captions = {
-        scene.scene_id: _one_line(scene.prompt or "") or _one_line(request.options.get(CAPTION, ""))
-        for scene in scenes
-        if scene.clips
-    }
-    without = [scene_id for scene_id, caption in captions.items() if not caption]
+    captions: dict[tuple[str, str], tuple[CaptionWindow, ...]] = {}
+    without: list[str] = []
+    for scene in scenes:
+        words = _one_line(scene.prompt or "") or _one_line(request.options.get(CAPTION, ""))
+        for trajectory, clip in scene.clips.items():
+            own = scene.captions.get(trajectory)
+            captions[scene.scene_id, trajectory] = own or (CaptionWindow(0, clip.frames, words),)
+            if not own and not words and scene.scene_id not in without:
+                without.append(scene.scene_id)
     if without:
         named = ", ".join(without[:_NAMED]) + (f" and {len(without) - _NAMED} more" if len(without) > _NAMED else "")
+        count = len({scene_id for scene_id, _ in captions})
         raise InputError(
-            f"{len(without)} of {len(captions)} scenes have no caption: {named}",
+            f"{len(without)} of {count} scenes have no caption: {named}",
             where=f"layout {layout}",
             remedy="Give --caption-file, a CSV with the columns scene_id and caption, or caption=TEXT for all of them.",
         )
     return captions
+
+
+def caption_at(windows: Sequence[CaptionWindow], frame: int) -> str:
+    """The text that holds at a frame: of the last window that has begun by then, or of the first one."""
+    begun = [window for window in windows if window.start <= frame]
+    return (begun[-1] if begun else windows[0]).text
+
+
+def caption_notes(scenes: Sequence[ReleaseScene]) -> tuple[str, ...]:
+    """Where the captions of a release come from, for its notes."""
+    by = sorted({scene.captioned_by for scene in scenes if scene.captions})
+    notes = [f"captions of clips were written by the engine {', '.join(by)}, window by window"] if by else []
+    if any(clip not in scene.captions for scene in scenes for clip in scene.clips):
+        notes.append(
+            "captions are the scenes' own, the same for all their clips" + (", where no engine wrote any" if by else "")
+        )
+    return tuple(notes)
+
+
+def caption_stand_ins(scenes: Sequence[ReleaseScene]) -> dict[str, str]:
+    """What a release says of captions that no model wrote from the clips; empty where there are none."""
+    by = sorted({scene.captioned_by for scene in scenes if scene.captions and scene.captions_stand_in})
+    if not by:
+        return {}
+    return {"captions": f"a vision-language model: {', '.join(by)} composed them without looking at the clips"}
 
 
 def _one_line(text: str) -> str:

@@ -5,10 +5,10 @@
     <root>/<dataset>/scenes/<scene>-<trajectory>/
         images/frame00000.png …   8-bit RGB; every picture in the folder is taken for a frame
         transforms.json           per frame w, h, fl_x, fl_y, cx, cy, file_path, transform_matrix (c2w, OpenCV)
-        captions.txt              one caption a line, one of which is drawn
+        captions.txt              one caption a line, one of which is drawn: those of the clip's windows, or the scene's
         frames/frame00000.png …   the same files as in images (README)
         cameras.json              world-to-camera and K at 560 × 560, for `infer.py --cameras` (README)
-        prompt.txt                the same caption (README)
+        prompt.txt                the first of them (README)
         depth/frame00000.png      16-bit millimetres, 0 = invalid (README; Gen3R's code reads no depth)
         scale.json                the scene's scale in its own unit and in VGGT's
 
@@ -33,7 +33,7 @@ from ..camera_conventions import invert_rigid, matrix_from_intrinsics
 from ..camera_files import GEN3R_SIZE, format_gen3r_transforms
 from ..errors import InputError
 from . import gen3r_examination
-from .captions import CAPTION, CAPTION_HELP, captions_of
+from .captions import CAPTION, CAPTION_HELP, caption_notes, caption_stand_ins, captions_of
 from .frame_files import MILLIMETRES, cameras_of, clips_of, depth_levels, json_bytes, write_pictures
 from .gen3r_names import CLIP_FRAMES, INDEX_FILES, LONGEST_CAPTION, WEIGHTS, frame_names, validation_dataset
 from .release import (
@@ -69,11 +69,13 @@ def write(directory: ReleaseDirectory, scenes: Sequence[ReleaseScene], request: 
     beyond = 0
     for home in homes:
         for name, dataset, _, clip in home:
-            beyond += _write_clip(directory, f"{dataset}/scenes/{name}", clip, captions[clip.scene_id], request)
+            texts = captions[clip.scene_id, clip.trajectory]
+            beyond += _write_clip(directory, f"{dataset}/scenes/{name}", clip, texts, request)
     _write_indices(directory, request, *homes)
     return LayoutSummary(
         counts={"clips": len(clips), "train_clips": len(train), "test_clips": len(test), "datasets": len(WEIGHTS)},
-        notes=_notes(request, clips, len(train), beyond),
+        notes=(*_notes(request, clips, len(train), beyond), *caption_notes(scenes)),
+        stand_ins=caption_stand_ins(scenes),
     )
 
 
@@ -107,12 +109,17 @@ def _check_size(clip: ReleaseClip, request: ReleaseRequest) -> None:
         )
 
 
-def _captions(scenes: Sequence[ReleaseScene], request: ReleaseRequest) -> dict[str, str]:
-    captions = captions_of(scenes, request, "gen3r")
-    for scene_id, caption in captions.items():
-        if len(caption) > LONGEST_CAPTION:
+def _captions(scenes: Sequence[ReleaseScene], request: ReleaseRequest) -> dict[tuple[str, str], tuple[str, ...]]:
+    """Distinct captions of each clip, by scene id and trajectory."""
+    captions = {
+        clip: tuple(dict.fromkeys(window.text for window in windows))
+        for clip, windows in captions_of(scenes, request, "gen3r").items()
+    }
+    for (scene_id, _), texts in captions.items():
+        longest = max(len(text) for text in texts)
+        if longest > LONGEST_CAPTION:
             raise InputError(
-                f"a caption of {len(caption)} characters",
+                f"a caption of {longest} characters",
                 where=f"{_WHERE}, scene {scene_id}",
                 remedy=f"Shorten it to {LONGEST_CAPTION}: Gen3R replaces longer ones with nothing.",
             )
@@ -166,7 +173,7 @@ def _shared_out(clips: Sequence[_Clip], validated_below: str | None = None) -> _
 
 
 def _write_clip(
-    directory: ReleaseDirectory, folder: str, clip: ReleaseClip, caption: str, request: ReleaseRequest
+    directory: ReleaseDirectory, folder: str, clip: ReleaseClip, captions: Sequence[str], request: ReleaseRequest
 ) -> int:
     """Write one clip's folder; returns how many depths were too far for its depth pictures."""
     scene, names, depth = clip.scene_id, frame_names(clip.frames), clip.depth()
@@ -174,8 +181,8 @@ def _write_clip(
     cameras = cameras_of(clip, tuple(f"images/{name}" for name in names))
     texts = {
         "transforms.json": format_gen3r_transforms(cameras),
-        "captions.txt": f"{caption}\n".encode(),
-        "prompt.txt": f"{caption}\n".encode(),
+        "captions.txt": "".join(f"{caption}\n" for caption in captions).encode(),
+        "prompt.txt": f"{captions[0]}\n".encode(),
         "cameras.json": json_bytes(inference_cameras(clip)),
         "scale.json": json_bytes(_scales(clip, depth)),
     }

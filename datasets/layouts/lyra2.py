@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from . import lyra2_examination
-from .caption_chunks import CHUNK_FRAMES, encode_chunks, hashed_captions
-from .captions import CAPTION, CAPTION_HELP, captions_of
+from .caption_chunks import chunk_starts, encode_chunks, hashed_captions
+from .captions import CAPTION, CAPTION_HELP, caption_at, caption_notes, caption_stand_ins, captions_of
 from .frame_files import clips_of
 from .lyra2_names import CAPTIONS, FIELDS, FILTER_LIST, FRAMES, HELD_OUT_LIST, SEGMENT_FRAMES, caption_file
 from .lyra_files import key_of, require_distinct_keys, write_depth, write_pictures_and_cameras
@@ -52,14 +52,15 @@ _STAND_IN = {
 }
 _SIZE = (480, 832)
 _BATCH = 16
-"""Captions encoded at a time, so that few embeddings are in memory."""
+"""Captions that are encoded at a time, so that few embeddings are in memory; more only where one clip has more."""
 
 
 def write(directory: ReleaseDirectory, scenes: Sequence[ReleaseScene], request: ReleaseRequest) -> LayoutSummary:
     """Fill the directory; see the module for the tree.
 
-    The request's text encoder gives UMT5-XXL's last hidden states, (tokens ≤ 512, 4096) float32 without padding; each
-    caption is encoded once. Without one the embedded stand-in embeds the captions.
+    The request's text encoder gives UMT5-XXL's last hidden states, (tokens ≤ 512, 4096) float32 without padding; a
+    caption is encoded once for all clips that are captioned alike. Without one the embedded stand-in embeds the
+    captions.
 
     Raises:
         InputError: no clip, two clips of one id, scenes without caption, a depth frame without a valid pixel, or an
@@ -73,34 +74,52 @@ def write(directory: ReleaseDirectory, scenes: Sequence[ReleaseScene], request: 
     for name, _, clip in clips:
         write_pictures_and_cameras(directory, "", key_of(name), clip)
         filled += _write_dense_depth(directory, key_of(name), clip)
+    texts = {
+        name: tuple(caption_at(captions[scene.scene_id, clip.trajectory], start) for start in chunk_starts(clip.frames))
+        for name, scene, clip in clips
+    }
     encode_text = request.text_encoder.encode if request.text_encoder is not None else hashed_captions
-    _write_captions(directory, clips, captions, encode_text)
+    _write_captions(directory, clips, texts, encode_text)
     lists = _write_lists(directory, clips)
-    counts = {"clips": len(clips), "captions": len(set(captions.values())), "depths filled": filled}
+    counts = {"clips": len(clips), "captions": len(set().union(*texts.values())), "depths filled": filled}
     counts |= {f"clips in {name}": len(listed) for name, listed in lists.items()}
-    notes = _notes([clip for _, _, clip in clips], request, filled, lists)
-    return LayoutSummary(counts, notes, _STAND_IN if request.text_encoder is None else {})
+    notes = (*_notes([clip for _, _, clip in clips], request, filled, lists), *caption_notes(scenes))
+    stand_ins = _STAND_IN if request.text_encoder is None else {}
+    return LayoutSummary(counts, notes, {**stand_ins, **caption_stand_ins(scenes)})
 
 
 _Named = tuple[str, ReleaseScene, ReleaseClip]
 
 
 def _write_captions(
-    directory: ReleaseDirectory, clips: Sequence[_Named], captions: Mapping[str, str], encode_text: EncodeText
+    directory: ReleaseDirectory,
+    clips: Sequence[_Named],
+    texts: Mapping[str, tuple[str, ...]],
+    encode_text: EncodeText,
 ) -> None:
-    clips_by_caption: dict[str, list[_Named]] = {}
+    """Write every clip's chunks; `texts` are its chunks' captions, by its name."""
+    clips_by_texts: dict[tuple[str, ...], list[_Named]] = {}
     for named in clips:
-        clips_by_caption.setdefault(captions[named[1].scene_id], []).append(named)
-    for batch in _batches(clips_by_caption):
-        for caption, embedding in zip(batch, encode_text(batch), strict=True):
-            for name, scene, clip in clips_by_caption[caption]:
-                content = encode_chunks(clip.frames, caption, embedding)
+        clips_by_texts.setdefault(texts[named[0]], []).append(named)
+    for batch in _batches(clips_by_texts):
+        distinct = list(dict.fromkeys(itertools.chain.from_iterable(batch)))
+        embeddings = dict(zip(distinct, encode_text(distinct), strict=True))
+        for chunks in batch:
+            for name, scene, clip in clips_by_texts[chunks]:
+                content = encode_chunks(clip.frames, [(text, embeddings[text]) for text in chunks])
                 directory.path(caption_file(key_of(name)), scene.scene_id).write_bytes(content)
 
 
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    remaining = iter(texts)
-    while batch := list(itertools.islice(remaining, _BATCH)):
+def _batches(texts: Iterable[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]:
+    batch: list[tuple[str, ...]] = []
+    distinct: set[str] = set()
+    for chunks in texts:
+        if batch and len(distinct.union(chunks)) > _BATCH:
+            yield batch
+            batch, distinct = [], set()
+        batch.append(chunks)
+        distinct.update(chunks)
+    if batch:
         yield batch
 
 
@@ -212,7 +231,6 @@ def _notes(
         notes.append(f"{filled} invalid depths were replaced by the nearest valid one in their frame")
     if request.text_encoder is not None:
         notes.append(f"captions were embedded by {request.text_encoder.name}")
-    notes.append(f"captions are the scenes' own, the same for every {CHUNK_FRAMES} frames of a clip")
     return tuple(notes)
 
 

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping
 
 from ..errors import InputError
-from . import camera_sets, gen3r, hugging_face, lyra, lyra2, midi, scenegen, vipe, webdataset
+from . import camera_sets, gen3r, gen3r_inference, hugging_face, lyra, lyra2, midi, scenegen, vipe, webdataset
 from .release import Layout
 
 LAYOUTS: Mapping[str, Layout] = {
@@ -15,6 +15,7 @@ LAYOUTS: Mapping[str, Layout] = {
         *lyra.LAYOUTS,
         lyra2.LAYOUT,
         gen3r.LAYOUT,
+        gen3r_inference.LAYOUT,
         scenegen.LAYOUT,
         midi.LAYOUT,
         vipe.LAYOUT,

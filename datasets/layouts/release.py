@@ -110,6 +110,7 @@ class ReleaseObject:
             degrees of extrinsic xyz, longest side.
         sha256: of the OBJ; the asset's key.
         aesthetic_score, captions: as in the object table.
+        ss_latent: npz file with its latent by TRELLIS' encoder (key mean); None where none was made.
     """
 
     instance_id: int
@@ -129,6 +130,7 @@ class ReleaseObject:
     sha256: str
     aesthetic_score: float
     captions: tuple[str, ...]
+    ss_latent: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +169,7 @@ class ReleaseObjects:
         metric: whether lengths are truly metres.
         objects: those listed in objects.json, in its order.
         render: renders the same scene from other cameras.
+        vggt_feature: npz file with VGGT's feature of the picture (key vggt_feature); None where none was made.
     """
 
     scene_number: str
@@ -176,6 +179,16 @@ class ReleaseObjects:
     metric: bool
     objects: tuple[ReleaseObject, ...]
     render: Render
+    vggt_feature: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionWindow:
+    """What the frames start … stop - 1 of a clip show, in one line."""
+
+    start: int
+    stop: int
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +207,10 @@ class ReleaseScene:
         clips: by trajectory, in the profile's order.
         objects: loads the conditioning view and its objects; None where none were made.
         moving: whether objects move while the clips run.
+        captions: windows of each clip in order, by trajectory, for layouts that hold captions; clips without any have
+            the prompt's words.
+        captioned_by: the engine that wrote them; "" without any.
+        captions_stand_in: whether that engine never saw the clips.
     """
 
     scene_id: str
@@ -209,6 +226,9 @@ class ReleaseScene:
     clips: Mapping[str, ReleaseClip]
     objects: Callable[[], ReleaseObjects] | None = None
     moving: bool = False
+    captions: Mapping[str, tuple[CaptionWindow, ...]] = field(default_factory=dict)
+    captioned_by: str = ""
+    captions_stand_in: bool = False
 
     @property
     def held_out(self) -> bool:

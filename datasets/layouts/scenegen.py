@@ -172,7 +172,7 @@ def _write_asset(release: _Release, scene: ReleaseScene, item: ReleaseObject, me
     release.voxels[item.sha256] = len(cells)
     if release.request.wants("voxels"):
         _put(release, f"voxels/{item.sha256}.ply", files.voxel_ply(cells), scene)
-    given = _given(release, "ss_latents_dir", f"{item.sha256}.npz")
+    given = _given(release, "ss_latents_dir", f"{item.sha256}.npz") or item.ss_latent
     if given is None:
         release.stand_ins["ss_latents"] += 1
     latent = files.stand_in_latent(cells) if given is None else files.read_latent(given)
@@ -198,7 +198,7 @@ def _masked_images(test: bool) -> str:
 
 
 def _write_feature(release: _Release, scene: ReleaseScene, loaded: ReleaseObjects) -> None:
-    given = _given(release, "vggt_features_dir", f"{loaded.scene_number}.npz")
+    given = _given(release, "vggt_features_dir", f"{loaded.scene_number}.npz") or loaded.vggt_feature
     if given is None:
         release.stand_ins["vggt_features"] += 1
         feature = files.stand_in_feature(loaded.picture)
@@ -361,8 +361,8 @@ def _summary(release: _Release) -> LayoutSummary:
     }
     stand_ins = {"cond_rendered": _COND_STAND_IN}
     for name, real in (
-        ("vggt_features", "the last aggregator output of VGGT-1B (option vggt_features_dir gives real ones)"),
-        ("ss_latents", "the mean of TRELLIS' ss_enc_conv3d_16l8_fp16 (option ss_latents_dir gives real ones)"),
+        ("vggt_features", "VGGT-1B's last aggregator output (engine picture_features or option vggt_features_dir)"),
+        ("ss_latents", "the mean of TRELLIS' ss_enc_conv3d_16l8_fp16 (engine object_latents or option ss_latents_dir)"),
     ):
         total = len(train.images) + len(test.images) if name == "vggt_features" else len(release.models)
         if release.stand_ins[name]:

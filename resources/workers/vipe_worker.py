@@ -5,6 +5,8 @@
 #     "torch==2.9.*",
 #     "torchvision==0.24.*",
 #     "nvidia-vipe @ git+https://github.com/nv-tlabs/vipe@157494a2aca56c9f5adbd36977d892e88401b4e2",
+#     # Preset lyra needs it, and ViPE does not name it among its requirements.
+#     "moge @ git+https://github.com/microsoft/MoGe@925b8ed835a7a9cdb7578ba15c658a0afc969030",
 # ]
 #
 # [tool.uv.sources]
@@ -19,16 +21,18 @@
 # url = "https://download.pytorch.org/whl/cu128"
 # explicit = true
 # ///
-"""ViPE on a batch of clips, in ViPE's own environment: needs dagster-pipes and ViPE, and nothing of sceneloom.
+"""ViPE on clips, in ViPE's own environment: needs dagster-pipes and ViPE, and nothing of sceneloom.
 
 The manifest that the Pipes extra `manifest` names holds the settings and the clips::
 
     {"format": "sceneloom.worker/1",
      "settings": {"preset": "lyra", "mode": "command", "command": ["vipe"], "overrides": []},
-     "tasks": [{"id": "…", "input": "clip.mp4 or a folder of frames", "output": "an absent folder", "log": "a file"}]}
+     "tasks": [{"id": "…", "input": "clip.mp4 or a folder of frames", "output": "an absent folder", "log": "a file"}],
+     "feed": "a file to which more clips are added, one JSON line {"task": …} each, until a line {"end": true}"}
 
-Every clip is reported by custom messages: started, progress, and done or failed. A clip that fails does not end the
-batch. What the messages say is what was seen here (exit code, exception, the end of the log), never a judgement.
+Without a feed the clips of the manifest are all. Every clip is reported by custom messages: started, progress, and done
+or failed. A clip that fails does not end the batch. What the messages say is what was seen here (exit code, exception,
+the end of the log), never a judgement.
 
 Extras: `manifest` (path), and `end_with_input` (true: standard input is a pipe that closes when whoever launched this
 is gone, and then this process group ends too).
@@ -63,6 +67,8 @@ LOG_END = 1500
 """Characters, as JSON, of a log or an exception in a message, which stays below 4 kB and is written in one piece."""
 PROGRESS_INTERVAL = 1.0
 """Seconds between progress messages of one phase."""
+FEED_INTERVAL = 0.03
+"""Seconds between two looks at the feed."""
 
 PHASES = (
     "Reading video stream",
@@ -245,13 +251,13 @@ class Batch:
     def __init__(self, pipes: PipesContext, manifest: dict[str, Any]) -> None:
         self._pipes = pipes
         self._settings = manifest["settings"]
-        self._tasks = manifest["tasks"]
+        self._manifest = manifest
         self._driver: Driver | None = None
 
     def run(self) -> None:
         """Every clip; ends early where the process is of no more use after a failure."""
         self._say("ready", versions=_versions(), problems=self._problems())
-        for task in self._tasks:
+        for task in tasks_of(self._manifest):
             self._say("started", task=task["id"])
             began = time.monotonic()
             log = Log(Path(task["log"]), lambda phase, done, name=task["id"]: self._progress(name, phase, done))
@@ -313,6 +319,24 @@ def _versions() -> dict[str, str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
     return versions
+
+
+def tasks_of(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The manifest's tasks, then those of its feed as they come, until the feed says its end."""
+    yield from manifest["tasks"]
+    if "feed" not in manifest:
+        return
+    line = b""
+    with Path(manifest["feed"]).open("rb") as feed:
+        while True:
+            line += feed.readline()
+            if not line.endswith(b"\n"):
+                time.sleep(FEED_INTERVAL)
+                continue
+            said, line = json.loads(line), b""
+            if "task" not in said:
+                return
+            yield said["task"]
 
 
 def _end_with_input() -> None:

@@ -1,0 +1,1 @@
+"""Model classes by version, as in MoGe."""
