@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import shutil
 import tempfile
@@ -27,7 +28,9 @@ from ..datasets.video import iter_video
 from ..ops.alignment import Similarity, align_cameras, relative_pose_error, with_scale
 from ..ops.contact_sheet import contact_sheet
 from ..ops.quality import CameraMetrics
+from ..resources.clip_cache import ClipCache
 from ..resources.engines import (
+    Camera,
     ClipGeometry,
     ClipsEstimator,
     ClipToEstimate,
@@ -98,6 +101,7 @@ def make(context: StageContext) -> Made:
         )
         for name in context.profile.trajectories.names
     ]
+    shows_motion = _motion_of_video(scaffold, view)
     known: KnownDepth | None = None
     made = Made()
     summary: dict[str, Any] = {}
@@ -105,6 +109,8 @@ def make(context: StageContext) -> Made:
     with _estimates(context, clips, scaffold, view) as estimate:
         for clip in clips:
             found = estimate(clip)
+            if found.moving is None and shows_motion is not None:
+                found = dataclasses.replace(found, moving=shows_motion(clip.commanded))
             if found.notes.get("estimated_poses") and known is None:
                 known = KnownDepth(scaffold, view, getattr(context.profile.engines.video_latents, "device", "cpu"))
             facts, picture = _write_clip(context, made, clip, found, known, metric_commands=scaffold.metric)
@@ -119,6 +125,21 @@ def make(context: StageContext) -> Made:
         "depth_valid_fraction": min(clip["depth_valid_fraction"] for clip in summary.values()),
     }
     return made
+
+
+def _motion_of_video(scaffold: Scaffold, view: View) -> Callable[[Sequence[Camera]], MovingObjects] | None:
+    """Gives where a clip's cameras see what moves in the input video, for engines that do not say it themselves; None
+    for other scenes, and where the scaffold does not know it."""
+    if scaffold.clip is None or scaffold.clip.moving is None:
+        return None
+
+    once = functools.cache(functools.partial(ClipCache, scaffold, view, device="cpu", with_background=False))
+
+    def of(commanded: Sequence[Camera]) -> MovingObjects:
+        seen = [once().moving_pixels(index, camera) for index, camera in enumerate(commanded)]
+        return MovingObjects(None, np.stack(seen))
+
+    return of
 
 
 @contextlib.contextmanager
@@ -152,7 +173,9 @@ def _write_clip(
     frames = context.profile.frames
     depth = _scaled_depth(found.depth, similarity.scale, (frames.count, frames.height, frames.width))
     check = None if known is None else check_depth(depth, clip.commanded, known)
+    roundings = 1
     if check is not None and check.alignment is not None and not similarity.scale_determined:
+        roundings = 2
         similarity = with_scale(similarity, found.c2w, commanded, check.alignment.scale)
         depth = _scaled_depth(depth, check.alignment.scale, depth.shape)
     aligned = similarity.apply(found.c2w)
@@ -168,6 +191,7 @@ def _write_clip(
     )
     facts = {
         **_agreement(found, similarity, aligned, commanded, intrinsics),
+        "depth_relative_error_bound": roundings * FLOAT16_RELATIVE_ERROR,
         "depth_valid_fraction": float(np.mean([(frame > 0).mean() for frame in depth])),
     }
     if found.notes:
@@ -257,7 +281,6 @@ def _agreement(
         "relative_translation_error": relative.translation_rmse,
         "relative_rotation_error_degrees": relative.rotation_rmse_degrees,
         "focal_error": float(np.abs(found.intrinsics[:, :2] / intrinsics[:, :2] - 1).max()),
-        "depth_relative_error_bound": FLOAT16_RELATIVE_ERROR,
     }
 
 

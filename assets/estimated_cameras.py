@@ -38,7 +38,10 @@ class KnownDepth:
 
     def __init__(self, scaffold: Scaffold, view: View, device: str) -> None:
         self.source: Literal["geometry", "scaffold"] = "scaffold" if scaffold.geometry is None else "geometry"
-        make = _from_scaffold if scaffold.geometry is None else _from_geometry
+        if scaffold.geometry is not None:
+            make = _from_geometry
+        else:
+            make = _from_scaffold if scaffold.clip is None else _from_clip
         self._of = make(scaffold, view, device)
 
     def of(self, cameras: Sequence[Camera], frames: Sequence[int]) -> NDArray[np.float32]:
@@ -77,6 +80,18 @@ def _from_scaffold(scaffold: Scaffold, view: View, device: str) -> _OfFrames:
     def of(cameras: Sequence[Camera], frames: Sequence[int]) -> NDArray[np.float32]:
         chosen = [cameras[index] for index in frames]
         return np.stack([cache.warp(each.c2w, each.intrinsics, each.height, each.width).depth for each in chosen])
+
+    return of
+
+
+def _from_clip(scaffold: Scaffold, view: View, device: str) -> _OfFrames:
+    """Of a video, each frame against the depth of the input's frame of the same time."""
+    from ..resources.clip_cache import ClipCache
+
+    cache = ClipCache(scaffold, view, device=device, with_background=False)
+
+    def of(cameras: Sequence[Camera], frames: Sequence[int]) -> NDArray[np.float32]:
+        return np.stack([cache.warp(index, cameras[index]).depth for index in frames])
 
     return of
 
@@ -187,7 +202,7 @@ def rows(
     plot, shown = top_view(
         [(commanded, COMMANDED_COLOUR), (aligned, ESTIMATED_COLOUR)], height=height * scale, width=width * scale
     )
-    words = {"geometry": "true depth", "scaffold": "the scaffold's"}[check.source]
+    words = {"geometry": "the geometry's", "scaffold": "the scaffold's"}[check.source]
     label = (
         f"{trajectory}: estimated above {words}; from above, {shown:.2g} wide: grey commanded, orange estimated, "
         f"ATE {similarity.position_rmse:.2g}"

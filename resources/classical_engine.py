@@ -6,6 +6,7 @@ residual) is exercised with it where no GPU is, on clips whose cameras are known
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -91,13 +92,16 @@ class ClassicalScene:
         by the scale that aligns the two, so it says nothing of whether that scale is right: the notes say so.
 
         Raises:
-            StageFailed: no pose for every frame was found; trying again would not find one, as nothing is left to
-                chance.
+            StageFailed: no pose for every frame was found. Only the time limit depends on what else the machine does:
+                where it may have been the reason, the next run tries again.
         """
+        began = time.monotonic()
         try:
             found = estimate_poses(list(frames()), seed=SEED, time_limit_seconds=self.time_limit_seconds)
         except (EngineError, InputError) as error:
-            raise StageFailed(Reason.ESTIMATION_DIVERGED, str(error), again="after_change") from error
+            out_of_time = time.monotonic() - began >= self.time_limit_seconds
+            again = "next_run" if out_of_time else "after_change"
+            raise StageFailed(Reason.ESTIMATION_DIVERGED, str(error), again=again) from error
         known = self.depth.estimate(commanded, frames)
         scale = align_cameras(found.c2w, np.stack([camera.c2w for camera in commanded])).scale
         return ClipGeometry(
@@ -120,5 +124,6 @@ def _notes(found: ClassicalEstimate, known: ClipGeometry) -> dict[str, Any]:
         "focal_estimated": found.focal_estimated,
         "points": found.points,
         "mean_point_error_pixels": found.reprojection_error,
-        "depth": dict(known.notes),
+        # Not a copy: some engines complete their notes while their depth is taken.
+        "depth": known.notes,
     }

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from ..datasets.errors import ConfigError, EngineError
 from ..datasets.latent_spaces import LatentSpace
-from .engines import Camera, EngineContract, EngineIdentity, GeneratedClip, Scaffold, View
+from .clip_cache import runs_backwards
+from .engines import Camera, EngineContract, EngineIdentity, GeneratedClip, InputClip, Scaffold, View
 from .output_retries import checked_output, frames_fault, latents_fault
 from .pipeline_engine import require_view_size
 from .worker_calls import Answer, Question, WorkerCalls, invalid_output, read_array
@@ -182,10 +183,12 @@ class Gen3cScene:
         """
         self._require_size(cameras)
         answers: list[Answer[Gen3cResult]] = []
+        # Lyra's generator starts from the source's first frame: a path that ends there is made from its end.
+        backwards = runs_backwards(cameras, self._input_clip())
 
         def make(tried: int) -> Gen3cResult:
             # NumPy, which Lyra draws its noise with, takes 32 bits.
-            answers.append(self.engine.calls.ask(self._question(cameras, tried % _SEEDS)))
+            answers.append(self.engine.calls.ask(self._question(cameras, tried % _SEEDS, backwards)))
             return answers[-1].get()
 
         checked = checked_output(
@@ -206,8 +209,12 @@ class Gen3cScene:
             "seen_share": found.seen_share,
             **checked.for_record(),
             "tokenizer": found.space.weights_digest,
+            "made_backwards": backwards,
             **answers[-1].facts(),
         }
+        if backwards:
+            # Latents of a clip that runs the other way show none of its frames.
+            return GeneratedClip(np.ascontiguousarray(found.frames[::-1]), None, None, notes)
         return GeneratedClip(found.frames, found.latents, self._space(found.space), notes)
 
     def _require_size(self, cameras: Sequence[Camera]) -> None:
@@ -228,18 +235,23 @@ class Gen3cScene:
                 remedy="Make the conditioning view again with this profile.",
             )
 
-    def _question(self, cameras: Sequence[Camera], seed: int) -> Question[Gen3cResult]:
-        source = self.source
-        c2w = in_unit(np.stack([camera.c2w for camera in cameras]), source.unit)
-        intrinsics = np.stack([camera.intrinsics for camera in cameras]).astype(np.float64)
+    def _input_clip(self) -> InputClip:
+        """The input video; a picture is one of a single frame."""
+        return self.view.clip or InputClip(self.view.picture[None], np.eye(4, dtype=np.float32)[None], "view")
+
+    def _question(self, cameras: Sequence[Camera], seed: int, backwards: bool) -> Question[Gen3cResult]:
+        """What the worker is asked; where the path is made backwards, it and the source run from their ends."""
+        source, step = self.source, -1 if backwards else 1
+        c2w = in_unit(np.stack([camera.c2w for camera in cameras[::step]]), source.unit)
+        intrinsics = np.stack([camera.intrinsics for camera in cameras[::step]]).astype(np.float64)
 
         def write(folder: Path) -> dict[str, Any]:
             arrays = folder / "arrays"
             arrays.mkdir()
-            np.save(arrays / "frames.npy", source.frames)
-            np.save(arrays / "depth.npy", source.depth)
-            np.save(arrays / "source_c2w.npy", source.c2w)
-            np.save(arrays / "source_intrinsics.npy", source.intrinsics)
+            np.save(arrays / "frames.npy", source.frames[::step])
+            np.save(arrays / "depth.npy", source.depth[::step])
+            np.save(arrays / "source_c2w.npy", source.c2w[::step])
+            np.save(arrays / "source_intrinsics.npy", source.intrinsics[::step])
             np.save(arrays / "c2w.npy", c2w)
             np.save(arrays / "intrinsics.npy", intrinsics)
             return {"prompt": self.prompt, "seed": seed, "arrays": str(arrays)}

@@ -114,7 +114,7 @@ def _started(where: str, settings: WorkerSettings) -> Check:
     subject = f"worker {worker} ({where})"
     try:
         ready = started_without_tasks(worker, settings)
-    except WorkerFailed as failure:
+    except (WorkerFailed, SceneloomError, OSError) as failure:
         return Check(subject, str(failure), "missing", "Correct the worker's environment.")
     if ready.problems:
         return Check(subject, "; ".join(ready.problems), "missing", "Install it in the worker's environment.")

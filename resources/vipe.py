@@ -102,6 +102,8 @@ class ViPEWorker:
 
     def _refusal(self, clip: VipeClipTask) -> WorkerFailed | None:
         """Why ViPE would fail on a clip, by a look at its size and its header; None where nothing speaks against it."""
+        import psutil
+
         try:
             frames, height, width, rate = _measure(clip.source)
         except SceneloomError as error:
@@ -119,7 +121,10 @@ class ViPEWorker:
         allowed = host_memory(self.settings)
         if needed > allowed:
             found = f"{frames} frames of {height} × {width} need about {needed / 1e9:.1f} GB of memory"
-            return WorkerFailed(FailureClass.OVERSIZE, f"{found}, {allowed / 1e9:.1f} GB may be used")
+            # What is free changes, and so may the limit; what the whole machine could not hold is the clip's fault.
+            too_large = needed > psutil.virtual_memory().total
+            failure = FailureClass.OVERSIZE if too_large else FailureClass.OUT_OF_MEMORY
+            return WorkerFailed(failure, f"{found}, {allowed / 1e9:.1f} GB may be used")
         return None
 
     def _require_plain_scratch(self) -> None:

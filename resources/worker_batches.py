@@ -260,6 +260,9 @@ def _control_group_memory() -> float:
     try:
         limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
         used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+        # Pages of files that were read or written long ago count as used, and are given back when memory is asked for.
+        statistics = dict(line.split() for line in Path("/sys/fs/cgroup/memory.stat").read_text().splitlines())
+        used -= int(statistics.get("inactive_file", 0))
     except (OSError, ValueError):
         return float("inf")
     return float("inf") if limit == "max" else int(limit) - used

@@ -169,7 +169,9 @@ _TEXTS: tuple[tuple[FailureClass, re.Pattern[str]], ...] = (
     (
         FailureClass.MODEL_MISSING,
         re.compile(
-            r"is not found in the environment|ModuleNotFoundError|No module named|LocalEntryNotFoundError"
+            r"is not found in the environment|ModelMissing|ModuleNotFoundError|No module named|ImportError"
+            r"|cannot open shared object file|No CUDA GPUs are available|Found no NVIDIA driver|not compiled with CUDA"
+            r"|LocalEntryNotFoundError"
             r"|OfflineModeIsEnabled|RepositoryNotFoundError|GatedRepoError|FileURLRetrievalError|URLError"
             r"|ConnectionError|ConnectTimeout|Failed to resolve"
         ),

@@ -168,6 +168,8 @@ def started_without_tasks(worker: str, settings: WorkerSettings) -> Ready:
     """
     told = settings.model_dump(mode="json", exclude=set(WorkerSettings.model_fields))
     told["device"] = "cpu" if settings.device == "cpu" else "cuda"
+    if settings.scratch is not None:
+        Path(settings.scratch).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="sceneloom-check-", dir=settings.scratch) as folder:
         return WorkerProcess(worker, settings, FileTransport()).check(told, Path(folder))
 
@@ -258,6 +260,13 @@ class Process:
             os.killpg(self._popen.pid, number)
 
 
+def _of_no_task(failure: WorkerFailed) -> WorkerFailed:
+    """A failure before any task was taken in hand says nothing of the tasks, whatever its words are."""
+    if failure.failure in {FailureClass.INPUT, FailureClass.OVERSIZE, FailureClass.DIVERGED}:
+        return WorkerFailed(FailureClass.USAGE, failure.found, log=failure.log)
+    return failure
+
+
 class Supervision:
     """What is known of the tasks of one launch, from its messages and the clock.
 
@@ -335,7 +344,7 @@ class Supervision:
         if self._in_hand is not None:
             yield self._ended(failure=failed(evidence))
         elif not self._took_one:
-            self.fruitless = failed(evidence)
+            self.fruitless = _of_no_task(failed(evidence))
 
     def _start(self, task: str) -> Iterator[TaskEnded]:
         if task not in self._open:

@@ -16,7 +16,16 @@ from sceneloom.assets import conditioning_view, depth_and_poses, quality_report,
 from sceneloom.assets.estimated_cameras import KnownDepth, metrics_of
 from sceneloom.assets.stage import Made, StageContext
 from sceneloom.ops.cameras import rotation_from_vector
-from sceneloom.resources.engines import Camera, ClipGeometry, Engines, Frames
+from sceneloom.resources.engines import (
+    Camera,
+    ClipDepth,
+    ClipGeometry,
+    Engines,
+    Frames,
+    InputClip,
+    Scaffold,
+    View,
+)
 
 from .tiny import FRAMES, HEIGHT, WIDTH, made_collection
 
@@ -237,3 +246,26 @@ def test_without_geometry_the_views_depth_is_what_is_known() -> None:
     assert covered[0].mean() > 0.3
     assert 0.1 < covered[2].mean() < 1
     assert np.median(np.abs(seen / truth - 1)[covered]) < 0.01
+
+
+def test_a_video_is_held_against_its_own_frames_and_keeps_what_moves() -> None:
+    count, height, width = 3, 12, 16
+    intrinsics = np.array([12.0, 12.0, width / 2, height / 2])
+    moving = np.zeros((count, height, width), bool)
+    moving[:, 4:8, 5:9] = True
+    depth = np.stack([np.full((height, width), 2.0 + index, np.float16) for index in range(count)])
+    frames = np.random.default_rng(0).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+    poses = np.tile(np.eye(4, dtype=np.float32), (count, 1, 1))
+    view = View(frames[0], intrinsics, None, {}, clip=InputClip(frames, poses, "assumed_static"))
+    scaffold = Scaffold(depth[0].astype(np.float32), intrinsics, True, None, {}, clip=ClipDepth(depth, moving=moving))
+    cameras = [Camera(pose, intrinsics, height, width) for pose in poses]
+    known = KnownDepth(scaffold, view, "cpu").of(cameras, [0, 2])
+    np.testing.assert_allclose(np.median(known, axis=(1, 2)), [2.0, 4.0], rtol=1e-3)
+    shows_motion = depth_and_poses._motion_of_video(scaffold, view)
+    assert shows_motion is not None
+    seen = shows_motion(cameras)
+    assert seen.poses is None
+    assert (seen.pixels >= moving).all()
+    assert seen.pixels.mean() < 0.6
+    unknown = dataclasses.replace(scaffold, clip=ClipDepth(depth))
+    assert depth_and_poses._motion_of_video(unknown, view) is None

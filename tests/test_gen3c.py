@@ -88,6 +88,25 @@ def test_clips_of_a_video_see_its_frames_one_by_one(tmp_path: Path) -> None:
     assert clip.notes["generator"] == "dynamic"
 
 
+def test_paths_that_end_at_the_view_are_made_from_their_end(tmp_path: Path) -> None:
+    """Time of a video runs on all the same: frame i of the clip shows frame i of the video."""
+    frames = np.random.default_rng(3).integers(0, 256, (COUNT, HEIGHT, WIDTH, 3), dtype=np.uint8)
+    still = np.tile(np.eye(4, dtype=np.float32), (COUNT, 1, 1))
+    video = dataclasses.replace(VIEW, picture=frames[0], clip=InputClip(frames, still, "assumed_static"))
+    moving = dataclasses.replace(SCAFFOLD, clip=ClipDepth(np.repeat(DEPTH[None].astype(np.float16), COUNT, axis=0)))
+    with contextlib.closing(engine(tmp_path)) as gen3c:
+        forwards = gen3c.open_scene(SCAFFOLD, VIEW, "").generate(cameras(), seed=1)
+        backwards = gen3c.open_scene(SCAFFOLD, VIEW, "").generate(cameras()[::-1], seed=1)
+        of_video = gen3c.open_scene(moving, video, "").generate(cameras()[::-1], seed=1)
+    np.testing.assert_array_equal(backwards.frames, forwards.frames[::-1])
+    assert backwards.latents is None
+    assert backwards.notes["made_backwards"]
+    assert not forwards.notes["made_backwards"]
+    for index in range(COUNT):
+        shift = COUNT - 1 - index
+        np.testing.assert_array_equal(of_video.frames[index, :, : WIDTH - shift], frames[index, :, shift:])
+
+
 def test_latents_are_kept_in_the_codecs_space_where_it_is_the_tokenizer(tmp_path: Path) -> None:
     gen3c = engine(tmp_path, codec_is_tokenizer=True)
     with contextlib.closing(gen3c):

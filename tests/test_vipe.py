@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from sceneloom.datasets.errors import ConfigError, InputError
@@ -257,7 +258,7 @@ def write_clip_of_rate(path: Path, rate: float) -> None:
 def test_a_clip_that_does_not_fit_into_memory_is_refused(tmp_path: Path) -> None:
     needed = 60 * FRAMES * HEIGHT * WIDTH / 1e9
     small = estimate(tmp_path, batch(tmp_path, "a"), memory_limit=needed * 0.99)["a"]
-    assert failure_of(small).failure is FailureClass.OVERSIZE
+    assert failure_of(small).failure is FailureClass.OUT_OF_MEMORY, "the limit may be raised"
     assert small.attempts == 0
     assert estimate(tmp_path, batch(tmp_path, "a"), memory_limit=needed)["a"].result is not None
 
@@ -265,7 +266,11 @@ def test_a_clip_that_does_not_fit_into_memory_is_refused(tmp_path: Path) -> None
 def test_memory_is_what_machine_and_control_group_have_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_batches, "_control_group_memory", lambda: 1000.0)
     [outcome] = ViPEWorker(vipe_settings(tmp_path / "scratch")).estimate(batch(tmp_path, "a"))
-    assert failure_of(outcome).failure is FailureClass.OVERSIZE
+    assert failure_of(outcome).failure is FailureClass.OUT_OF_MEMORY, "what is left changes"
+    total = psutil.virtual_memory()._replace(total=1000)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: total)
+    [outcome] = ViPEWorker(vipe_settings(tmp_path / "scratch")).estimate(batch(tmp_path, "a"))
+    assert failure_of(outcome).failure is FailureClass.OVERSIZE, "more than the machine has"
 
 
 @pytest.mark.parametrize("name", ["dt=2026-01-01", "späti", "a,b", "a(1)", "a$b", "a{b}", "a#b", "a'b"])

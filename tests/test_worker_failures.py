@@ -30,6 +30,15 @@ SEEN: dict[str, tuple[Evidence, str]] = {
     "segmentation fault": (Evidence(exit_code=-signal.SIGSEGV), "killed"),
     "unknown crash": (Evidence(exit_code=1, log="RuntimeError: something new"), "killed"),
     "no MoGe": (Evidence(type="RuntimeError", message="moge is not found in the environment"), "model-missing"),
+    "no library": (
+        Evidence(exit_code=1, log="ImportError: libGL.so.1: cannot open shared object file: No such file or directory"),
+        "model-missing",
+    ),
+    "no checkpoint": (
+        Evidence(type="ModelMissing", message="[Errno 2] No such file or directory: 'x'"),
+        "model-missing",
+    ),
+    "no driver": (Evidence(type="RuntimeError", message="No CUDA GPUs are available"), "model-missing"),
     "no network": (Evidence(exit_code=1, log="urllib.error.URLError: <urlopen error"), "model-missing"),
     "singular": (Evidence(exit_code=1, log="MatrixRankWarning: Matrix is exactly singular"), "diverged"),
     "full disk": (Evidence(exit_code=1, log="OSError: [Errno 28] No space left on device"), "write"),

@@ -157,6 +157,15 @@ def test_a_worker_that_never_starts_fails_every_task_once(workers: Path, tmp_pat
     assert [path.name for path in (tmp_path / "scratch").iterdir()] == ["launch-0"]
 
 
+def test_what_ends_a_worker_before_any_task_is_no_tasks_fault(workers: Path, tmp_path: Path) -> None:
+    """Words that would condemn a clip: it would be given up for good, though nothing has looked at it."""
+    (workers / "toy_worker.py").write_text("raise SystemExit('config.yaml: No such file or directory')")
+    ended = run(tmp_path, {"a": "pass", "b": "pass"})
+    assert classes(ended) == {"a": FailureClass.USAGE, "b": FailureClass.USAGE}
+    assert failure_of(ended["a"]).rule.stops_batch
+    assert "config.yaml" in failure_of(ended["a"]).found
+
+
 def test_a_worker_that_hangs_before_its_first_word(workers: Path, tmp_path: Path) -> None:
     (workers / "toy_worker.py").write_text("import time; time.sleep(600)")
     ended = run(tmp_path, {"a": "pass"}, start_timeout=0.5)

@@ -108,6 +108,21 @@ class Model:
 # ---------------------------------------------------------------- the same in every worker that answers single tasks
 
 
+class ModelMissing(Exception):
+    """The environment lacks something of the model; the exception's name is what tells the failure's class."""
+
+
+def loaded(settings: dict[str, Any]) -> Model:
+    """The model. Raises ModelMissing where something of it is not there, which no other task would find either."""
+    absent = Model.problems(settings)
+    if absent:
+        raise ModelMissing("; ".join(absent))
+    try:
+        return Model(settings)
+    except FileNotFoundError as error:
+        raise ModelMissing(str(error)) from error
+
+
 def shortened(text: str) -> str:
     """The end of a text, as much as a message carries; other than ASCII characters take six each."""
     end = text[-LOG_END:]
@@ -174,7 +189,7 @@ class Batch:
             with output_into(log):
                 try:
                     if self._model is None:
-                        self._model = Model(self._settings)
+                        self._model = loaded(self._settings)
                     figures = self._model.answer(task)
                 except BaseException:
                     traceback.print_exc()
