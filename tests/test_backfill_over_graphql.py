@@ -189,6 +189,9 @@ def test_two_bad_scenes_fail_alone_and_a_repair_makes_them(servers: Servers, col
 
 def _assert_exactly_these_failed(servers: Servers, collection: Collection, failed: set[str]) -> None:
     scenes = set(collection.scenes())
+    store = collection.runtime.store
+    unexpected = [store.failure(scene, name) for scene in scenes - failed for name in STAGE_NAMES]
+    assert not [noted.last.message for noted in unexpected if noted is not None]
     for name in STAGE_NAMES:
         node = statuses(servers, name)
         assert set(node["assetPartitionStatuses"]["failedPartitions"]) == failed, name
