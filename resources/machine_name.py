@@ -8,15 +8,17 @@ import platform
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any, cast
 
 _PROCESSORS = Path("/proc/cpuinfo")
 
 
 def machine_name() -> str:
     """Such as "16 cores of AMD EPYC 9454, 1 × NVIDIA H100 80GB HBM3". GPUs are named once torch has used one."""
-    torch = cast(Any, sys.modules.get("torch"))
-    if torch is None or not torch.cuda.is_initialized():
+    if "torch" not in sys.modules:
+        return _processor()
+    import torch  # not sys.modules's: another thread may be at importing it, which only this statement waits for
+
+    if not torch.cuda.is_initialized():
         return _processor()
     names = Counter(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
     return ", ".join([_processor(), *(f"{count} × {name}" for name, count in names.items())])

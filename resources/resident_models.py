@@ -299,8 +299,11 @@ def lease_name(kind: str, settings: _HasWeights, fields: Iterable[str], **loaded
 def free_device_memory(device: str) -> None:
     """Give back what no object holds any more: reference cycles, and the blocks that torch keeps for a CUDA device."""
     gc.collect()
-    torch = cast(Any, sys.modules.get("torch"))
-    if device.startswith("cuda") and torch is not None and torch.cuda.is_available():
+    if not device.startswith("cuda") or "torch" not in sys.modules:
+        return
+    import torch  # not sys.modules's: another thread may be at importing it, which only this statement waits for
+
+    if torch.cuda.is_available():
         with torch.cuda.device(device):
             torch.cuda.empty_cache()
 

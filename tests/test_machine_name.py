@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
@@ -46,3 +48,22 @@ def test_where_linux_lists_nothing_the_platform_is_named(tmp_path: Path, monkeyp
         assert machine_name().startswith(f"{os.cpu_count()} cores of ")
         assert not machine_name().endswith("of ")
     module._processor.cache_clear()
+
+
+def test_it_waits_for_a_thread_that_is_importing_torch() -> None:
+    program = """
+import sys, threading
+from sceneloom.resources.machine_name import machine_name
+from sceneloom.resources.resident_models import free_device_memory
+importing = threading.Thread(target=__import__, args=("torch",))
+importing.start()
+while "torch" not in sys.modules:
+    pass
+half = not hasattr(sys.modules["torch"], "cuda")
+name = machine_name()
+free_device_memory("cuda:0")
+importing.join()
+print(half, bool(name))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.split()) == (0, ["True", "True"]), done.stderr
