@@ -34,7 +34,7 @@ types: $(STAMPS)/dev
 
 # A thread in each of pytest's workers: more of them spin for each other's cores, which takes three times as long.
 unit: $(STAMPS)/dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 format: $(STAMPS)/dev
 	$(BIN)/ruff check --fix .
@@ -59,5 +59,5 @@ $(STAMPS)/pipeline: pyproject.toml $(STAMPS)/venv
 
 $(STAMPS)/dev: $(STAMPS)/pipeline
 	@echo "sceneloom: installing what the tests need"
-	@$(PIP) install -e '.[pipeline,postgres,s3,dev]'
+	@$(PIP) install -e '.[pipeline,postgres,s3,kubernetes,dev]'
 	@touch $@

@@ -28,7 +28,7 @@ from ..ops.trajectories import (
 )
 from ..resources.engines import Camera, EngineIdentity, Engines, Scaffold
 from ..resources.profiles import CameraFile, Profile
-from . import conditioning_view, scene_scaffold
+from . import scene_scaffold
 from .observations import observe
 from .stage import Made, Stage, StageContext, StageInputs
 
@@ -51,7 +51,7 @@ def make(context: StageContext) -> Made:
     profile = context.profile
     scaffold = scene_scaffold.read_scaffold(context.inputs)
     caster = RayCaster(_surfaces(scaffold))
-    input_c2w = conditioning_view.read_clip_cameras(context.inputs)
+    input_c2w = scene_scaffold.read_clip_cameras(context.inputs, scaffold)
     made = Made()
     summary: dict[str, Any] = {}
     for trajectory in profile.trajectories.names:
@@ -96,8 +96,8 @@ def on_top_of(input_c2w: NDArray[np.float32], path: NDArray[np.float32]) -> NDAr
 
 def _surfaces(scaffold: Scaffold) -> SceneModel:
     """What the cameras must not come near."""
-    if scaffold.clip is not None and scaffold.clip.moving is not None:
-        # For a still camera: whatever comes nearest in the course of the clip.
+    if scaffold.clip is not None:
+        # Paths are told from the input camera of the same frame: whatever comes nearest to that in the whole clip.
         depth = np.where(scaffold.clip.depth > 0, scaffold.clip.depth, np.float16(np.inf)).min(axis=0)
         nearest = np.where(np.isfinite(depth), depth, 0).astype(np.float32)
         return depth_surface(nearest, scaffold.intrinsics, metric=scaffold.metric)

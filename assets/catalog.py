@@ -20,7 +20,6 @@ from ..datasets.catalog import (
 from ..datasets.errors import ConfigError, ContractError, InputError
 from ..datasets.parquet import read_parquet, write_parquet
 from ..resources.collections import CatalogResult, RowProblem, merge_with_previous, read_sources
-from ..resources.input_videos import VideoLimits
 from ..resources.profiles import Profile
 from ..resources.store import SceneStore
 
@@ -97,12 +96,7 @@ def refresh_catalog(profile: Profile, store: SceneStore) -> CatalogRefresh:
         minimum_side=collection.limits.minimum_side_pixels,
         maximum_pixels=collection.limits.maximum_pixels,
         perceptual_distance=collection.perceptual_distance,
-        video_limits=VideoLimits(
-            minimum_side=collection.video_limits.minimum_side_pixels,
-            maximum_pixels=collection.video_limits.maximum_pixels,
-            minimum_frames=collection.video_limits.minimum_frames,
-            maximum_seconds=collection.video_limits.maximum_duration,
-        ),
+        video_limits=collection.video_limits,
         sampling=profile.sampling(),
         previous=previous,
     )

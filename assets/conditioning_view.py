@@ -15,6 +15,7 @@ from ..datasets.video import read_video, write_video
 from ..ops import scene_geometry_file
 from ..resources.engines import EngineIdentity, Engines, InputClip, View, engine_identity, settings_in_key
 from ..resources.profiles import Profile
+from ..resources.video_view import NOT_YET_ESTIMATED
 from .observations import observe
 from .pictures_of_arrays import read_png, write_png, write_preview
 from .stage import Made, Stage, StageContext, StageInputs
@@ -32,7 +33,7 @@ def make(context: StageContext) -> Made:
     """Write view.png, camera.json, and scene.npz where the view was rendered from a scene of our own.
 
     Of a video also clip.mp4 for people, clip.lossless.mp4 with exactly the frames that later stages see, and
-    clip_cameras.npz (c2w) with the poses of its camera.
+    clip_cameras.npz (c2w) with the poses of its camera, unless the stage of the scaffold estimates them.
     """
     frames = context.profile.frames
     view = context.engines.view(context.scene).make_view(
@@ -65,7 +66,6 @@ def make(context: StageContext) -> Made:
 def _write_clip(context: StageContext, made: Made, clip: InputClip) -> None:
     frames, video = context.profile.frames, context.profile.video
     observe(made, RGB, "clip", clip.frames, T=frames.count, H=frames.height, W=frames.width)
-    observe(made, C2W, "clip camera", clip.c2w, T=frames.count)
     write_lossless_video(context.scratch / EXACT_CLIP, clip.frames, fps=frames.frames_per_second)
     write_video(
         context.scratch / CLIP,
@@ -74,7 +74,9 @@ def _write_clip(context: StageContext, made: Made, clip: InputClip) -> None:
         crf=video.constant_rate_factor,
         group_of_pictures=video.group_of_pictures,
     )
-    np.savez(context.scratch / CLIP_CAMERAS, c2w=clip.c2w)
+    if clip.cameras_from != NOT_YET_ESTIMATED:
+        observe(made, C2W, "clip camera", clip.c2w, T=frames.count)
+        np.savez(context.scratch / CLIP_CAMERAS, c2w=clip.c2w)
     made.metrics["frames"] = len(clip.frames)
 
 
@@ -86,13 +88,16 @@ def read_view(inputs: StageInputs, *, with_geometry: bool = True, with_clip: boo
         geometry = scene_geometry_file.from_bytes(inputs.path(NAME, GEOMETRY).read_bytes())
     clip = None
     if with_clip and EXACT_CLIP in inputs.names(NAME):
-        frames = read_video(inputs.path(NAME, EXACT_CLIP))
-        clip = InputClip(frames, read_clip_cameras(inputs), camera["notes"]["camera"])
+        frames, cameras_from = read_video(inputs.path(NAME, EXACT_CLIP)), camera["notes"]["camera"]
+        unknown = cameras_from == NOT_YET_ESTIMATED
+        poses = np.tile(np.eye(4, dtype=np.float32), (len(frames), 1, 1)) if unknown else read_clip_cameras(inputs)
+        clip = InputClip(frames, poses, cameras_from)
     return View(read_png(inputs.path(NAME, PICTURE)), np.array(camera["intrinsics"]), geometry, camera["notes"], clip)
 
 
 def read_clip_cameras(inputs: StageInputs) -> NDArray[np.float32]:
-    """(T, 4, 4) float32 poses of the camera of the scene's video; of a scene without one an empty array."""
+    """(T, 4, 4) float32 poses of the camera of the scene's video; of a scene without one, or of which the stage of the
+    scaffold estimates them, an empty array."""
     if CLIP_CAMERAS not in inputs.names(NAME):
         return np.empty((0, 4, 4), np.float32)
     return inputs.arrays(NAME, CLIP_CAMERAS)["c2w"]
@@ -104,6 +109,8 @@ def settings(profile: Profile, scene: SceneEntry) -> dict[str, Any]:
     lasting: dict[str, Any] = {}
     if scene.kind == "video":
         lasting = {"frames": profile.frames.model_dump(mode="json"), "video": profile.video.model_dump(mode="json")}
+        if profile.engines.scene_scaffold.estimates_cameras_of_videos:
+            lasting["cameras_are_estimated"] = True
     return {
         "height": profile.frames.height,
         "width": profile.frames.width,

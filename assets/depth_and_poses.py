@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import shutil
 import tempfile
@@ -28,9 +27,7 @@ from ..datasets.video import iter_video
 from ..ops.alignment import Similarity, align_cameras, relative_pose_error, with_scale
 from ..ops.contact_sheet import contact_sheet
 from ..ops.quality import CameraMetrics
-from ..resources.clip_cache import ClipCache
 from ..resources.engines import (
-    Camera,
     ClipGeometry,
     ClipsEstimator,
     ClipToEstimate,
@@ -38,12 +35,17 @@ from ..resources.engines import (
     Engines,
     MovingObjects,
     Scaffold,
+    SceneEstimator,
     View,
     engine_identity,
     settings_in_key,
 )
-from ..resources.profiles import Profile
+from ..resources.failures import StageFailed
+from ..resources.profiles import ClassicalPosesSettings, Profile
+from ..resources.worker_engine_settings import VggtSettings
+from ..resources.worker_settings import VipeSettings
 from . import camera_paths, conditioning_view, scene_scaffold, video_latents
+from .dynamic_masks import DYNAMIC_SOURCES, DynamicMasks, DynamicSource
 from .estimated_cameras import KnownDepth, check_depth, describe, metrics_of, rows
 from .event_metadata import PREVIEW_NAME
 from .observations import observe
@@ -83,16 +85,16 @@ def dynamic_name(trajectory: str) -> str:
 def make(context: StageContext) -> Made:
     """Write <trajectory>.depth.npz, <trajectory>.cameras.npz for every trajectory, and cameras.json.
 
-    Where objects move: also <trajectory>.dynamic.npz, and <trajectory>.object_poses.npz (instance_ids, moving, poses)
-    where their poses are known. Where the engine gives more that is worth keeping: <trajectory>.estimation.npz and its
-    own files, such as <trajectory>.vipe.log.
+    Where objects move: also <trajectory>.dynamic.npz, whose `dynamic_from` in cameras.json says what it rests on, and
+    <trajectory>.object_poses.npz (instance_ids, moving, poses) where their poses are known. Where the engine gives more
+    that is worth keeping: <trajectory>.estimation.npz and its own files, such as <trajectory>.vipe.log.
     Estimated cameras are aligned to the commanded ones by a similarity; depth is multiplied by the same scale, so that
     depth and commanded cameras share one unit. Where the cameras tell no scale, as when they only turn, depth does, by
     what the commanded cameras should see; else depth is only held against that.
     """
     frames = context.profile.frames
     scaffold = scene_scaffold.read_scaffold(context.inputs)
-    view = conditioning_view.read_view(context.inputs, with_geometry=False, with_clip=True)
+    view = scene_scaffold.read_view(context.inputs, scaffold)
     clips = [
         ClipToEstimate(
             name,
@@ -101,7 +103,8 @@ def make(context: StageContext) -> Made:
         )
         for name in context.profile.trajectories.names
     ]
-    shows_motion = _motion_of_video(scaffold, view)
+    device = getattr(context.profile.engines.video_latents, "device", "cpu")
+    masks = DynamicMasks(scaffold, view, device)
     known: KnownDepth | None = None
     made = Made()
     summary: dict[str, Any] = {}
@@ -109,11 +112,9 @@ def make(context: StageContext) -> Made:
     with _estimates(context, clips, scaffold, view) as estimate:
         for clip in clips:
             found = estimate(clip)
-            if found.moving is None and shows_motion is not None:
-                found = dataclasses.replace(found, moving=shows_motion(clip.commanded))
             if found.notes.get("estimated_poses") and known is None:
-                known = KnownDepth(scaffold, view, getattr(context.profile.engines.video_latents, "device", "cpu"))
-            facts, picture = _write_clip(context, made, clip, found, known, metric_commands=scaffold.metric)
+                known = KnownDepth(scaffold, view, device)
+            facts, picture = _write_clip(context, made, clip, found, known, masks, metric_commands=scaffold.metric)
             summary[clip.name] = facts
             shown |= picture
     context.write_json(SUMMARY, summary)
@@ -127,21 +128,6 @@ def make(context: StageContext) -> Made:
     return made
 
 
-def _motion_of_video(scaffold: Scaffold, view: View) -> Callable[[Sequence[Camera]], MovingObjects] | None:
-    """Gives where a clip's cameras see what moves in the input video, for engines that do not say it themselves; None
-    for other scenes, and where the scaffold does not know it."""
-    if scaffold.clip is None or scaffold.clip.moving is None:
-        return None
-
-    once = functools.cache(functools.partial(ClipCache, scaffold, view, device="cpu", with_background=False))
-
-    def of(commanded: Sequence[Camera]) -> MovingObjects:
-        seen = [once().moving_pixels(index, camera) for index, camera in enumerate(commanded)]
-        return MovingObjects(None, np.stack(seen))
-
-    return of
-
-
 @contextlib.contextmanager
 def _estimates(
     context: StageContext, clips: Sequence[ClipToEstimate], scaffold: Scaffold, view: View
@@ -149,11 +135,19 @@ def _estimates(
     """Gives the estimate of each clip: of all at once where the engine takes them so, else one by one."""
     scene = context.engines.depth_and_poses().open_scene(scaffold, view)
     if not isinstance(scene, ClipsEstimator):
-        yield lambda clip: scene.estimate(clip.commanded, functools.partial(iter_video, clip.video))
+        yield functools.partial(_estimate, scene)
         return
     with tempfile.TemporaryDirectory(prefix=".estimates-", dir=context.scratch) as folder:
         found = scene.estimate_clips(clips, Path(folder))
         yield lambda clip: found[clip.name]
+
+
+def _estimate(scene: SceneEstimator, clip: ClipToEstimate) -> ClipGeometry:
+    """The estimate of one clip, whose name a failure says."""
+    try:
+        return scene.estimate(clip.commanded, functools.partial(iter_video, clip.video))
+    except StageFailed as error:
+        raise StageFailed(error.reason, f"clip {clip.name}: {error}", again=error.again, log=error.log) from error
 
 
 def _write_clip(
@@ -162,6 +156,7 @@ def _write_clip(
     clip: ClipToEstimate,
     found: ClipGeometry,
     known: KnownDepth | None,
+    masks: DynamicMasks,
     *,
     metric_commands: bool,
 ) -> tuple[dict[str, Any], dict[str, list[NDArray[np.uint8]]]]:
@@ -196,8 +191,9 @@ def _write_clip(
     }
     if found.notes:
         facts["estimation"] = dict(found.notes)
-    if found.moving is not None:
-        facts |= _write_moving_objects(context, made, trajectory, found.moving)
+    moving = masks.of(found, clip.commanded)
+    if moving is not None:
+        facts |= _write_moving_objects(context, made, trajectory, *moving)
     _write_kept(context, trajectory, found)
     if check is None:
         return facts, {trajectory: [_grey(depth[index]) for index in spread(frames.count, PREVIEW_FRAMES)]}
@@ -227,12 +223,14 @@ def _write_kept(context: StageContext, trajectory: str, found: ClipGeometry) -> 
         shutil.copyfile(file, context.scratch / f"{trajectory}.{end}")
 
 
-def _write_moving_objects(context: StageContext, made: Made, trajectory: str, moving: MovingObjects) -> dict[str, Any]:
+def _write_moving_objects(
+    context: StageContext, made: Made, trajectory: str, moving: MovingObjects, source: DynamicSource
+) -> dict[str, Any]:
     """Write a clip's dynamic mask, and its object poses where they are known; returns what its summary says of them."""
     count, height, width = moving.pixels.shape
     observe(made, DYNAMIC_MASK, trajectory, moving.pixels, T=count, H=height, W=width)
     np.savez_compressed(context.scratch / dynamic_name(trajectory), dynamic=moving.pixels)
-    summary: dict[str, Any] = {"dynamic_fraction": float(moving.pixels.mean())}
+    summary: dict[str, Any] = {"dynamic_fraction": float(moving.pixels.mean()), "dynamic_from": source}
     poses = moving.poses
     if poses is None:
         return summary
@@ -303,6 +301,11 @@ def _scaled_depth(
     return depth
 
 
+def estimates_cameras(profile: Profile) -> bool:
+    """Whether the cameras of clips are estimated, and so can differ from the commanded ones."""
+    return isinstance(profile.engines.depth_and_poses, VipeSettings | VggtSettings | ClassicalPosesSettings)
+
+
 def camera_metrics(summary: dict[str, Any]) -> CameraMetrics | None:
     """How far the estimated cameras of a clip are from the commanded ones, from its part of cameras.json; None where
     they are the commanded ones."""
@@ -323,6 +326,12 @@ def read_dynamic(inputs: StageInputs, trajectory: str) -> NDArray[np.bool_] | No
     """Where a moving object is seen in a trajectory's frames, (T, H, W) bool; None where nothing moves."""
     name = dynamic_name(trajectory)
     return inputs.arrays(NAME, name)["dynamic"] if name in inputs.names(NAME) else None
+
+
+def dynamic_from(inputs: StageInputs) -> DynamicSource | None:
+    """What the scene's dynamic masks rest on; None where there are none."""
+    found = {clip.get("dynamic_from") for clip in inputs.records[NAME].metadata.values()} - {None}
+    return min(found, key=DYNAMIC_SOURCES.index, default=None)
 
 
 def read_object_poses(inputs: StageInputs, trajectory: str) -> dict[str, NDArray[Any]] | None:
@@ -352,7 +361,7 @@ def engine(engines: Engines, scene: SceneEntry) -> EngineIdentity:
 STAGE = Stage(
     name=NAME,
     inputs=(scene_scaffold.NAME, camera_paths.NAME, conditioning_view.NAME, video_latents.NAME),
-    code_version="2",
+    code_version="3",
     description="Z-depth of every frame and the cameras: commanded and estimated, the similarity that aligns them and "
     "what is left over. Of rendered clips both may be the truth; an engine may estimate depth frame by frame and take "
     "the cameras for the commanded ones, or estimate both from the frames alone.",

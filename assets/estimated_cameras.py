@@ -58,15 +58,19 @@ _OfFrames = Callable[[Sequence[Camera], Sequence[int]], NDArray[np.float32]]
 
 
 def _from_geometry(scaffold: Scaffold, view: View, device: str) -> _OfFrames:
-    from ..resources.embedded_engines import GroundTruthDepthAndPoses
+    from ..ops.object_motion import instances_at
+    from ..ops.raycast import RayCaster
+    from ..resources.embedded_engines import geometry_behind
 
-    scene = GroundTruthDepthAndPoses(device).open_scene(scaffold, view)
+    scene = geometry_behind(scaffold)
+    caster = RayCaster(scene, device=device)
+
+    def seen(frame: int, camera: Camera) -> NDArray[np.float32]:
+        caster.place(instances_at(scene, scaffold.motions, frame))
+        return caster.geometry(camera.c2w, camera.intrinsics, camera.height, camera.width).depth
 
     def of(cameras: Sequence[Camera], frames: Sequence[int]) -> NDArray[np.float32]:
-        # Where things move a frame's depth hangs on its number.
-        asked = list(cameras[: frames[-1] + 1]) if scaffold.motions else [cameras[index] for index in frames]
-        depth = list(scene.estimate(asked, lambda: ()).depth)
-        return np.stack([depth[index] for index in frames] if scaffold.motions else depth)
+        return np.stack([seen(frame, cameras[frame]) for frame in frames])
 
     return of
 

@@ -21,7 +21,8 @@ SHARD = "shard.zarr"
 
 
 def make(context: StageContext) -> Made:
-    """Write shard.zarr with every trajectory's latents, depth, cameras and video; refuse a scene with a failed clip."""
+    """Write shard.zarr with every trajectory's latents, depth, cameras and video, and with masks of what moves where
+    they are known; refuse a scene with a failed clip."""
     report = quality_report.read_report(context.inputs)
     _require_passed(report, context.scene.scene_id)
     summary = write_shard(
@@ -29,6 +30,7 @@ def make(context: StageContext) -> Made:
         _clips(context, report),
         latent_space=context.inputs.json(video_latents.NAME, video_latents.latent_space_name()),
         depth_tier=context.profile.shards.depth,
+        minimum_psnr=context.profile.shards.minimum_psnr,
     )
     return Made(
         metrics={
@@ -99,18 +101,21 @@ def _clips(context: StageContext, report: dict[str, Any]) -> Iterator[ClipArrays
             quality={name: np.nan if value is None else value for name, value in report[trajectory]["metrics"].items()},
             estimated_c2w=cameras["estimated_c2w"],
             estimated_intrinsics=cameras["estimated_intrinsics"],
+            dynamic_mask=depth_and_poses.read_dynamic(context.inputs, trajectory),
             metadata={
                 "prompt": context.scene.prompt,
                 "licence": context.scene.licence,
                 "split": context.scene.split,
                 "frames_per_second": context.profile.frames.frames_per_second,
                 "alignment": facts["similarity"],
+                **{name: facts[name] for name in ("dynamic_from",) if name in facts},
             },
         )
 
 
 def settings(profile: Profile, scene: SceneEntry) -> dict[str, Any]:
-    """Trajectories, tier of depth, and what of the catalogue's row is written into the shard."""
+    """Trajectories, tier of depth, and what of the catalogue's row is written into the shard. The PSNR of frames is in
+    the key of video_latents, which codes them."""
     return {
         "trajectories": list(profile.trajectories.names),
         "depth": profile.shards.depth,
@@ -128,7 +133,7 @@ def engine(engines: Engines, scene: SceneEntry) -> EngineIdentity:
 STAGE = Stage(
     name=NAME,
     inputs=(video_latents.NAME, depth_and_poses.NAME, quality_report.NAME),
-    code_version="3",
+    code_version="4",
     description="A Zarr v3 shard with every clip's latents, z-depth, cameras and video, checksummed and "
     "self-describing. Made only when every clip of the scene passed the quality report.",
     kinds=frozenset({"zarr"}),

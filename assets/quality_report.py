@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from ..datasets.catalog import SceneEntry
 from ..datasets.video import read_video
-from ..ops.quality import ClipMetrics, QualityThresholds, Verdict, judge, measure_clip
+from ..ops.quality import CameraMetrics, ClipMetrics, QualityThresholds, Verdict, judge, measure_clip
 from ..resources.engines import EngineIdentity, Engines
 from ..resources.profiles import Profile
 from ..resources.records import ContractObservation
@@ -36,7 +37,8 @@ def make(context: StageContext) -> Made:
             "passed": verdict.passed,
             "failures": [dataclasses.asdict(failure) for failure in verdict.failures],
         }
-        made.contracts.append(_observation(trajectory, verdict, context.profile.quality))
+        limits = _limits(context.profile.quality, cameras_estimated=cameras is not None)
+        made.contracts.append(_observation(trajectory, verdict, limits))
     context.write_json(REPORT, report)
     made.metadata |= report
     made.metrics |= _worst(report)
@@ -59,8 +61,17 @@ def _measure(context: StageContext, trajectory: str) -> ClipMetrics:
     )
 
 
-def _observation(trajectory: str, verdict: Verdict, thresholds: QualityThresholds) -> ContractObservation:
-    limits = ", ".join(f"{name} {limit:g}" for name, limit in thresholds.model_dump().items() if limit is not None)
+def _limits(thresholds: QualityThresholds, *, cameras_estimated: bool) -> dict[str, float | None]:
+    """The limits that clips are held to, by name: those on estimated cameras only where there are any."""
+    of_cameras = {field.name for field in dataclasses.fields(CameraMetrics)}
+    limits = thresholds.model_dump(mode="json")
+    return {
+        name: limit for name, limit in limits.items() if cameras_estimated or name.split("_", 1)[1] not in of_cameras
+    }
+
+
+def _observation(trajectory: str, verdict: Verdict, applied: Mapping[str, float | None]) -> ContractObservation:
+    limits = ", ".join(f"{name} {limit:g}" for name, limit in applied.items() if limit is not None)
     broken = "; ".join(f"{failure.metric} is {failure.found:.4g}" for failure in verdict.failures)
     expected = "; ".join(f"{failure.rule} {failure.limit:.4g}" for failure in verdict.failures)
     return ContractObservation(
@@ -104,8 +115,9 @@ def read_report(inputs: StageInputs) -> dict[str, Any]:
 
 
 def settings(profile: Profile, scene: SceneEntry) -> dict[str, Any]:
-    """Trajectories and thresholds."""
-    return {"trajectories": list(profile.trajectories.names), "quality": profile.quality.model_dump(mode="json")}
+    """Trajectories and the thresholds that apply."""
+    limits = _limits(profile.quality, cameras_estimated=depth_and_poses.estimates_cameras(profile))
+    return {"trajectories": list(profile.trajectories.names), "quality": limits}
 
 
 def engine(engines: Engines, scene: SceneEntry) -> EngineIdentity:

@@ -18,7 +18,7 @@ from ..datasets.object_table import SCENEGEN_METADATA
 from ..datasets.parquet import read_parquet
 from ..resources.records import Record, digest
 from ..resources.store import SceneStore
-from . import clip_captions, gaussian_shards, scene_objects, scene_scaffold, video_latents
+from . import clip_captions, depth_and_poses, gaussian_shards, scene_objects, scene_scaffold, video_latents
 from .catalog import Catalog
 from .collection_tables import SCENEGEN_TABLE, current_records, known_numbers
 from .release_objects import load_objects
@@ -167,6 +167,7 @@ def _release_scene(
         if scene_objects.NAME in inputs.records
         else None,
         moving=scene.kind == "video" or bool(inputs.records[scene_scaffold.NAME].metrics.get("moving_objects", 0)),
+        dynamic_from=depth_and_poses.dynamic_from(inputs) if has_shard else None,
         **_captions(inputs),
     )
 

@@ -214,9 +214,11 @@ def engine(engines: Engines, scene: SceneEntry) -> EngineIdentity:
     finder = engines.scene_objects()
     if finder is not None:
         return engine_identity(finder)
-    makers = [maker.identity for maker in (engines.picture_features(), engines.object_latents()) if maker is not None]
-    licences = dict.fromkeys(["Apache-2.0", *(identity.licence for identity in makers)])
-    return EngineIdentity("ground_truth", " AND ".join(licences))
+    makers = {"picture_features": engines.picture_features(), "object_latents": engines.object_latents()}
+    identities = {name: maker.identity for name, maker in makers.items() if maker is not None}
+    licences = dict.fromkeys(["Apache-2.0", *(identity.licence for identity in identities.values())])
+    weights = {f"{name}/{file}": value for name, each in identities.items() for file, value in each.weights.items()}
+    return EngineIdentity("ground_truth", " AND ".join(licences), weights)
 
 
 STAGE = Stage(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..datasets.catalog import SceneEntry
-from ..datasets.tensors import DEPTH, DYNAMIC_MASK, EXACT_DEPTH, INTRINSICS
+from ..datasets.tensors import C2W, DEPTH, DYNAMIC_MASK, EXACT_DEPTH, INTRINSICS
 from ..ops import gaussian_file, object_motion, scene_geometry_file
 from ..ops.background_plate import BackgroundPlate
 from ..ops.gaussian_scene import ply_from_gaussians
-from ..resources.engines import ClipDepth, EngineIdentity, Engines, Scaffold, engine_identity, settings_in_key
+from ..resources.engines import ClipDepth, EngineIdentity, Engines, Scaffold, View, engine_identity, settings_in_key
 from ..resources.profiles import Profile
 from . import conditioning_view
 from .observations import observe
@@ -31,8 +33,12 @@ GAUSSIANS_FOR_VIEWERS = "gaussians.ply"
 def make(context: StageContext) -> Made:
     """Write depth.npz and scaffold.json; scene.npz where the engine made geometry that the view did not have (an engine
     that finds depth only makes none); gaussians.npz and gaussians.ply where it made Gaussians; motion.npz where objects
-    move; and of a video clip_depth.npz: depth, and where they are known moving, background_rgb and background_depth."""
+    move; and of a video clip_depth.npz: depth, where they are known moving, background_rgb and background_depth, and
+    the camera's poses c2w, where they were estimated with it."""
     view = conditioning_view.read_view(context.inputs, with_clip=True)
+    if context.scene.prompt:
+        # For engines that paint what the view does not show; not every view's notes hold the words.
+        view = replace(view, notes={"prompt": context.scene.prompt, **view.notes})
     scaffold = context.engines.scaffold(context.scene).build_scaffold(view, seed=context.seed)
     height, width = view.picture.shape[:2]
     made = Made(metadata={"metric": scaffold.metric, **scaffold.notes})
@@ -61,6 +67,8 @@ def make(context: StageContext) -> Made:
         made.metrics["gaussians"] = len(scaffold.gaussians)
     if scaffold.clip is not None:
         _write_clip_depth(context, made, scaffold.clip)
+        if scaffold.clip.moving_from == "instances":
+            description["moving_from"] = scaffold.clip.moving_from
     if _may_move(context.profile, context.scene):
         made.metrics["moving_objects"] = len(object_motion.moving_ids(scaffold.motions))
     context.write_json(DESCRIPTION, description)
@@ -84,17 +92,38 @@ def _write_clip_depth(context: StageContext, made: Made, clip: ClipDepth) -> Non
         made.metrics["moving_share"] = float(clip.moving.mean())
     if clip.background is not None:
         known |= {"background_rgb": clip.background.rgb, "background_depth": clip.background.depth}
+    if clip.c2w is not None:
+        observe(made, C2W, "clip camera", clip.c2w, T=frames.count)
+        known["c2w"] = clip.c2w
     np.savez_compressed(context.scratch / CLIP_DEPTH, depth=clip.depth, **known)
 
 
-def _read_clip_depth(inputs: StageInputs) -> ClipDepth | None:
+def _read_clip_depth(inputs: StageInputs, moving_from: Literal["input_video", "instances"]) -> ClipDepth | None:
     if CLIP_DEPTH not in inputs.names(NAME):
         return None
     arrays = inputs.arrays(NAME, CLIP_DEPTH)
     background = None
     if "background_rgb" in arrays:
         background = BackgroundPlate(arrays["background_rgb"], arrays["background_depth"])
-    return ClipDepth(arrays["depth"], arrays.get("moving"), background)
+    return ClipDepth(arrays["depth"], arrays.get("moving"), background, arrays.get("c2w"), moving_from)
+
+
+def read_view(inputs: StageInputs, scaffold: Scaffold) -> View:
+    """The published view without its geometry; its clip, where there is one, with the poses of its camera that were
+    estimated together with the scaffold, where they were."""
+    view = conditioning_view.read_view(inputs, with_geometry=False, with_clip=True)
+    if view.clip is None or scaffold.clip is None or scaffold.clip.c2w is None:
+        return view
+    estimated = replace(view.clip, c2w=scaffold.clip.c2w, cameras_from=inputs.records[NAME].engine)
+    return replace(view, clip=estimated)
+
+
+def read_clip_cameras(inputs: StageInputs, scaffold: Scaffold) -> NDArray[np.float32]:
+    """(T, 4, 4) float32 poses of the camera of the scene's video, as `read_view` has them; of a scene without one an
+    empty array."""
+    if scaffold.clip is not None and scaffold.clip.c2w is not None:
+        return scaffold.clip.c2w
+    return conditioning_view.read_clip_cameras(inputs)
 
 
 def centre_depth(depth: np.ndarray) -> float:
@@ -132,7 +161,7 @@ def read_scaffold(inputs: StageInputs) -> Scaffold:
         geometry,
         description["notes"],
         motions,
-        clip=_read_clip_depth(inputs),
+        clip=_read_clip_depth(inputs, description.get("moving_from", "input_video")),
         gaussians=gaussians,
     )
 
@@ -167,7 +196,7 @@ def engine(engines: Engines, scene: SceneEntry) -> EngineIdentity:
 STAGE = Stage(
     name=NAME,
     inputs=(conditioning_view.NAME,),
-    code_version="1",
+    code_version="2",
     description="Depth and intrinsics behind the view, and the geometry that further views are rendered from: the "
     "procedural scene itself, or a box of five textured planes behind a picture (Tour into the Picture). Depth that an "
     "estimator finds in a picture comes without geometry. VistaDream's way gives 3D Gaussians, also as a PLY file for "
@@ -182,6 +211,7 @@ STAGE = Stage(
         "resources/depth_scaffolds.py:DepthProScaffold",
         "resources/depth_scaffolds.py:DepthAnythingScaffold",
         "resources/clip_scaffold.py:ClipScaffold",
+        "resources/vipe_scaffold.py:VipeClipScaffold",
         "resources/moge.py:MogeScaffold",
         "resources/vistadream.py:VistaDreamScaffold",
         "resources/picture_inpainter.py:OpenCvInpainter",
@@ -190,6 +220,7 @@ STAGE = Stage(
         "resources/multiview_consistency.py:MultiviewConsistency",
     ),
     checks={
+        "c2w": "Of a video whose camera's poses were estimated, they are rigid, in OpenCV axes.",
         "depth": "Depth is finite z-depth, 0 where invalid.",
         "dynamic_mask": "Of a video, the mask of what moves has the clip's shape.",
         "intrinsics": "Intrinsics are finite, in pixels.",

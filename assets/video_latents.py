@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..datasets.catalog import SceneEntry
 from ..datasets.latent_spaces import LatentSpace
-from ..datasets.picture_runs import PictureRunEncoder, save_runs
+from ..datasets.picture_runs import MINIMUM_PSNR, PictureRunEncoder, save_runs
 from ..datasets.tensors import LATENTS, RGB
 from ..datasets.video import write_video
 from ..ops.contact_sheet import contact_sheet
@@ -26,7 +26,7 @@ from ..resources.engines import (
 )
 from ..resources.profiles import LatentCodecSettings, Profile
 from ..resources.records import digest
-from . import camera_paths, conditioning_view, scene_scaffold
+from . import camera_paths, scene_scaffold
 from .clip_latents import ClipLatents, latents_of
 from .clip_writer import ClipWriter
 from .event_metadata import PREVIEW_NAME
@@ -72,11 +72,9 @@ def make(context: StageContext) -> Made:
     codecs = {PRIMARY: context.engines.latent_codec(), **context.engines.extra_latent_codecs()}
     chosen = _codecs(profile)
     in_one_pass = len(codecs) == 1 and not chosen[PRIMARY].measure_drift
-    scene = context.engines.video().open_scene(
-        scene_scaffold.read_scaffold(context.inputs),
-        conditioning_view.read_view(context.inputs, with_geometry=False, with_clip=True),
-        context.scene.prompt or "",
-    )
+    scaffold = scene_scaffold.read_scaffold(context.inputs)
+    view = scene_scaffold.read_view(context.inputs, scaffold)
+    scene = context.engines.video().open_scene(scaffold, view, context.scene.prompt or "")
     made = Made(metadata={"latent_space": codecs[PRIMARY].space.id})
     shown: dict[str, list[NDArray[np.uint8]]] = {}
     with ClipWriter() as writer:
@@ -165,7 +163,7 @@ def _write_latents(
 def _write_pictures(context: StageContext, trajectory: str, frames: Iterator[NDArray[np.uint8]]) -> None:
     """Write a clip's frames twice in one pass: the video for people and layouts, and the runs for shards."""
     video = context.profile.video
-    runs = PictureRunEncoder()
+    runs = PictureRunEncoder(context.profile.shards.minimum_psnr)
     write_video(
         context.scratch / video_name(trajectory),
         runs.passing(frames),
@@ -198,6 +196,9 @@ def settings(profile: Profile, scene: SceneEntry) -> dict[str, Any]:
     if profile.engines.video_latents.engine == "wan_vace":
         # The depth of a chunk's last frame decides what the next chunk is shown.
         anchors["depth"] = settings_in_key(profile.engines.depth_and_poses)
+    # The default is left out: keys of clips that were made before there was a choice stay as they are.
+    psnr = profile.shards.minimum_psnr
+    pictures = {} if psnr == MINIMUM_PSNR else {"minimum_psnr": psnr}
     return {
         "frames": profile.frames.model_dump(mode="json"),
         "trajectories": list(profile.trajectories.names),
@@ -205,6 +206,7 @@ def settings(profile: Profile, scene: SceneEntry) -> dict[str, Any]:
         "engine": settings_in_key(profile.engines.video_latents),
         "codecs": {name: _numerics(codec) for name, codec in _codecs(profile).items()},
         **anchors,
+        **pictures,
     }
 
 
@@ -219,7 +221,8 @@ def _numerics(codec: LatentCodecSettings) -> dict[str, Any]:
 
 
 def engine(engines: Engines, scene: SceneEntry) -> EngineIdentity:
-    """The video engine with its weights, and the latent spaces that the codecs' weights and normalisation make."""
+    """The video engine with its weights, and the latent spaces that the codecs' weights and normalisation make: a codec
+    that is only called otherwise, or has another licence, gives the same latents."""
     video = engine_identity(engines.video())
     weights = dict(video.weights)
     licences = [video.licence]
@@ -228,7 +231,7 @@ def engine(engines: Engines, scene: SceneEntry) -> EngineIdentity:
         licences.append(identity.licence)
     spaces = {"latent_space": engines.latent_space()}
     spaces |= {f"latent_space.{name}": codec.space for name, codec in engines.extra_latent_codecs().items()}
-    weights |= {name: digest(space.to_json()) for name, space in spaces.items()}
+    weights |= {name: digest(space.numbers()) for name, space in spaces.items()}
     licences += [space.licence for space in spaces.values()]
     return EngineIdentity(video.name, " AND ".join(dict.fromkeys(licences)), weights)
 
@@ -236,7 +239,7 @@ def engine(engines: Engines, scene: SceneEntry) -> EngineIdentity:
 STAGE = Stage(
     name=NAME,
     inputs=(scene_scaffold.NAME, camera_paths.NAME, "conditioning_view"),
-    code_version="2",
+    code_version="3",
     description="One clip for each trajectory: what the moving camera sees, as an H.264 video with short groups of "
     "pictures, as runs of frames with full chroma for training shards, and as latents of a causal video autoencoder, "
     "normalised as their latent space declares.",

@@ -1,8 +1,12 @@
 """Workers inside a Dagster run: their messages over a session of Dagster Pipes.
 
 The session is opened explicitly, once a launch, and read while the worker runs; the process itself is launched and
-watched by `WorkerProcess`, because `PipesSubprocessClient.run` waits without a deadline and ends nothing but the
-process it started. The worker's file and messages are the same under either, and under `FileTransport`.
+watched by `ResidentWorker`, because Pipes' clients wait without deadlines for single tasks and restart nothing. The
+worker's file and messages are the same under either, and under `FileTransport`.
+
+Pipes' own clients run a worker's file on a manifest that holds all tasks: `PipesSubprocessClient`, and on a cluster
+`PipesK8sClient` and `PipesRayJobClient`. Those two read standard output unless they are given another reader, so give
+them `PipesFileContextInjector` and `LineMessageReader` with files on a volume that both sides mount.
 
 A session demands that the step yields a result for every one of its assets. A step that logs one materialization a
 scene and yields none, as the stages of scenes do, would fail at its end; it uses `FileTransport`.

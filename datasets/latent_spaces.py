@@ -88,11 +88,13 @@ class LatentSpace:
     def holds_latents_of(self, other: LatentSpace) -> bool:
         """Whether latents of the other space can stand here as they are: the same weights, normalisation and strides,
         under whatever name. Without digests of the weights that cannot be told, and is denied."""
-        mine, theirs = (
-            {key: value for key, value in space.to_json().items() if key not in {"id", "licence"}}
-            for space in (self, other)
-        )
-        return bool(self.weights_digest) and mine == theirs
+        return bool(self.weights_digest) and self.numbers() == other.numbers()
+
+    def numbers(self) -> dict[str, Any]:
+        """What the values of latents depend on, JSON-compatible: the weights, normalisation and strides. The licence
+        only speaks of the weights; so does the id, which stands for them where their digest is not known."""
+        without = {"licence", "id"} if self.weights_digest else {"licence"}
+        return {key: value for key, value in self.to_json().items() if key not in without}
 
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
         """Shape (C, t, h, w) of the latents of a clip.

@@ -226,6 +226,7 @@ _MODEL_LICENCES = (
         True,
         url="https://www.nvidia.com/en-us/agreements/enterprise-software/nvidia-open-model-license/",
     ),
+    Licence("SAM License", Commercial.ALLOWED, True, url="https://github.com/facebookresearch/sam3/blob/main/LICENSE"),
     Licence("CreativeML-OpenRAIL-M", Commercial.ALLOWED),
     Licence("OpenRAIL++", Commercial.ALLOWED),
     Licence(
@@ -242,6 +243,13 @@ _MODEL_LICENCES = (
         url="https://huggingface.co/black-forest-labs/FLUX.1-dev/blob/main/LICENSE.md",
     ),
     Licence(
+        "FLUX Non-Commercial License",
+        Commercial.FORBIDDEN,
+        True,
+        url="https://github.com/black-forest-labs/flux2/tree/main/model_licenses",
+    ),
+    Licence("FAIR Noncommercial Research License", Commercial.FORBIDDEN, True),
+    Licence(
         "apple-amlr",
         Commercial.FORBIDDEN,
         True,
@@ -249,8 +257,10 @@ _MODEL_LICENCES = (
     ),
     Licence("NVIDIA Source Code License-NC", Commercial.FORBIDDEN, True),
     # Commercial use hangs on revenue, region or an agreement, which cannot be known here.
-    Licence("LTX-2 Community License", Commercial.UNKNOWN),
-    Licence("Stability AI Community License", Commercial.UNKNOWN),
+    Licence(
+        "LTX-2 Community License", Commercial.UNKNOWN, url="https://github.com/Lightricks/LTX-2/blob/main/LICENSE-2"
+    ),
+    Licence("Stability AI Community License", Commercial.UNKNOWN, url="https://stability.ai/license"),
     Licence("Tencent Hunyuan Community License", Commercial.UNKNOWN),
     Licence("VGGT License", Commercial.ALLOWED, True),
     Licence("proprietary", Commercial.UNKNOWN),
@@ -267,6 +277,12 @@ _ALIASES = {
     "flux.1-dev-non-commercial": "FLUX.1-dev Non-Commercial License",
     "flux.1-[dev]-non-commercial-license": "FLUX.1-dev Non-Commercial License",
     "licenseref-flux.1-dev-non-commercial": "FLUX.1-dev Non-Commercial License",
+    "flux-non-commercial-license-v2.1": "FLUX Non-Commercial License",
+    "flux-dev-non-commercial-license": "FLUX Non-Commercial License",
+    "flux.2-dev-non-commercial-license": "FLUX Non-Commercial License",
+    "ltx-2-community-license-agreement": "LTX-2 Community License",
+    "ltx-2.x-community-license-agreement": "LTX-2 Community License",
+    "stabilityai-ai-community": "Stability AI Community License",
     "apple-machine-learning-research-model-license": "apple-amlr",
     "nvidia-source-code-license": "NVIDIA Source Code License-NC",
     "nsclv1": "NVIDIA Source Code License-NC",

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from .depth_codec import BOUNDED_RELATIVE_ERROR, PREDICTIONS, DepthCode, DepthTier, Prediction
 from .errors import ContractError, CorruptFileError, InputError, StoreError
-from .picture_runs import PictureRun, decode_frames
+from .picture_runs import MINIMUM_PSNR, PictureRun, decode_frames
 from .tensors import (
     C2W,
+    DYNAMIC_MASK,
     ESTIMATED_C2W,
     ESTIMATED_INTRINSICS,
     EXACT_DEPTH,
@@ -58,6 +59,7 @@ _DIMENSIONS = {
     "intrinsics": ("clip", "frame", "parameter"),
     "estimated_c2w": ("clip", "frame", "camera_row", "camera_column"),
     "estimated_intrinsics": ("clip", "frame", "parameter"),
+    "dynamic_masks": ("clip", "frame", "byte"),
 }
 
 
@@ -75,6 +77,8 @@ class ClipArrays:
         quality: numbers by name, the same names for every clip of the shard.
         estimated_c2w, estimated_intrinsics: cameras estimated from the pictures, where there are any; either every clip
             of a shard has them or none.
+        dynamic_mask: (T, H, W) bool, where something moves, where that is known; either every clip of a shard has one
+            or none.
         metadata: JSON-compatible facts about the clip (prompt, licence, engine, alignment of the estimated cameras, …).
     """
 
@@ -89,6 +93,7 @@ class ClipArrays:
     quality: Mapping[str, float]
     estimated_c2w: Float32 | None = None
     estimated_intrinsics: Float32 | None = None
+    dynamic_mask: NDArray[np.bool_] | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -109,6 +114,7 @@ def write_shard(
     latent_space: Mapping[str, Any],
     depth_range: tuple[float, float] = (FLOAT16_SMALLEST, FLOAT16_LARGEST),
     depth_tier: DepthTier = "bounded",
+    minimum_psnr: float = MINIMUM_PSNR,
 ) -> ShardSummary:
     """Write a shard; the directory appears whole, or not at all.
 
@@ -122,11 +128,13 @@ def write_shard(
         depth_range: smallest and largest valid depth that the clips may hold, in their unit; declared in the shard.
         depth_tier: "bounded" keeps every depth within 0.1 % of what was given; "exact" keeps float16 depth as it is and
             rounds float32 depth to float16. In both the error is measured frame by frame, and stored.
+        minimum_psnr: of every run of frames, dB; what `encode_clip` was asked for. Declared in the shard.
 
     Raises:
         InputError: no clip, the directory exists, the declared range is not one that float16 keeps to 2⁻¹¹, or a video
             is unreadable or of another length or size than the clip.
-        ContractError: an array breaks its contract, depth leaves the declared range, or clips do not fit together.
+        ContractError: an array breaks its contract, depth leaves the declared range, a run of frames does not keep the
+            PSNR, or clips do not fit together.
         StoreError: the directory cannot be written.
     """
     low, high = depth_range
@@ -141,7 +149,7 @@ def write_shard(
     unfinished = directory.with_name(f".{directory.name}.{uuid.uuid4().hex}.part")
     try:
         unfinished.mkdir(parents=True)
-        writer = _ShardWriter(unfinished, str(directory), latent_space, (low, high), depth_tier)
+        writer = _ShardWriter(unfinished, str(directory), latent_space, (low, high), depth_tier, minimum_psnr)
         for clip in clips:
             writer.add(clip)
         summary = writer.finish()
@@ -174,6 +182,7 @@ class _ShardWriter:
         latent_space: Mapping[str, Any],
         depth_range: tuple[float, float],
         depth_tier: DepthTier,
+        minimum_psnr: float,
     ) -> None:
         import zarr
 
@@ -182,6 +191,7 @@ class _ShardWriter:
         self._latent_space = dict(latent_space)
         self._depth_range = depth_range
         self._depth_tier = depth_tier
+        self._minimum_psnr = minimum_psnr
         bounded = depth_tier == "bounded"
         self._depth_bound = BOUNDED_RELATIVE_ERROR if bounded else FLOAT16_RELATIVE_ERROR
         self._depth_code = DepthCode.bounded(*depth_range) if bounded else DepthCode.exact(*depth_range)
@@ -192,6 +202,7 @@ class _ShardWriter:
         self._pictures: list[Sequence[PictureRun]] = []
         self._quality_names: list[str] = []
         self._depth: Any = None
+        self._masks: Any = None
 
     def add(self, clip: ClipArrays) -> None:
         where = f"{self._where}, {clip.scene_id}/{clip.trajectory}"
@@ -200,6 +211,9 @@ class _ShardWriter:
         self._check_fits(clip, arrays, where)
         self._given = set(arrays)
         checksums = {name: sha256_of_array(arrays[name]) for name in ("latents", *CAMERA_FIELDS) if name in arrays}
+        mask = arrays.pop(DYNAMIC_MASK.name, None)
+        if mask is not None:
+            checksums["dynamic_masks"] = self._append_mask(mask)
         arrays |= self._append_depth(clip.depth, where)
         arrays["quality"] = np.array([clip.quality[name] for name in self._quality_names], np.float32)
         for name, values in arrays.items():
@@ -236,7 +250,7 @@ class _ShardWriter:
             raise ContractError(
                 "estimated poses and intrinsics do not come together", where=where, remedy="Give both, or neither."
             )
-        contracts = (LATENTS, C2W, INTRINSICS, ESTIMATED_C2W, ESTIMATED_INTRINSICS)
+        contracts = (LATENTS, C2W, INTRINSICS, ESTIMATED_C2W, ESTIMATED_INTRINSICS, DYNAMIC_MASK)
         arrays = {each.name: getattr(clip, each.name) for each in contracts}
         arrays = {name: values for name, values in arrays.items() if values is not None}
         for each in contracts:
@@ -270,6 +284,13 @@ class _ShardWriter:
                 f"the runs hold {frames} frames of {sorted(sizes)}, expected {expected[0]} of {expected[1:]}",
                 where=f"{where}, rgb",
                 remedy="Give the frames that depth and cameras belong to.",
+            )
+        lowest = min(run.psnr for run in clip.rgb)
+        if lowest < self._minimum_psnr:
+            raise ContractError(
+                f"a run of frames keeps {lowest:.2f} dB, expected {self._minimum_psnr:g} dB at least",
+                where=f"{where}, rgb",
+                remedy="Code the frames with that PSNR, or declare a lower one.",
             )
 
     def _check_fits(self, clip: ClipArrays, arrays: Mapping[str, NDArray[Any]], where: str) -> None:
@@ -316,6 +337,20 @@ class _ShardWriter:
             "depth_sha256": digests,
             "depth_prediction": np.array(PREDICTIONS.index(prediction), np.uint8),
         }
+
+    def _append_mask(self, mask: NDArray[np.bool_]) -> str:
+        """Store where something moves in a clip, a bit a pixel; gives the digest of the packed bits."""
+        from zarr.codecs import ZstdCodec
+
+        packed = np.packbits(mask.reshape(len(mask), -1), axis=1)
+        if self._masks is None:
+            shape = (1, *packed.shape)
+            compressor = ZstdCodec(level=3)
+            self._masks = _create_array(self._group, "dynamic_masks", shape, packed.dtype, shape, shape, compressor)
+        else:
+            self._masks.resize((len(self._rows) + 1, *packed.shape))
+        self._masks[len(self._rows)] = packed
+        return sha256_of_array(packed)
 
     def _better_prediction(self, frame: NDArray[np.floating]) -> Prediction:
         """The prediction that codes a frame of the clip in fewer bytes."""
@@ -378,6 +413,7 @@ class _ShardWriter:
             "rgb": {
                 "run": "H.264 Annex B, High 4:4:4 Predictive, BT.709, full range",
                 "packet": "rgb_packets[clip, n]: bytes, frame in the run, whether others need it; in order of decoding",
+                "minimum_psnr": self._minimum_psnr,
                 "psnr_found": psnr if np.isfinite(psnr) else None,
             },
             "arrays": sorted(name for name, _ in self._group.arrays()),

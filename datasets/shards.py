@@ -16,12 +16,14 @@ A shard is a Zarr v3 group that any Zarr reader opens. Its arrays run over clips
     rgb_packets           (N, T, 3)       int32     packets of all runs; see `picture_runs`
     c2w, intrinsics       (N, T, 4, 4), (N, T, 4)   float32, commanded cameras
     estimated_c2w, …                                the same of the estimated cameras, when the clips have them
+    dynamic_masks         (N, T, ⌈H·W / 8⌉) uint8   one chunk a clip; where something moves, when the clips know it: a
+                                                    bit a pixel, rows from the top, the highest bit of a byte first
     quality               (N, Q)          float32   numbers named by the attribute `quality_names`
 
 So one clip's latents, one run of frames, or one frame's depth is one ranged read (the sharding codec, its index at the
 start of each object). Every chunk ends with its CRC-32C, which every Zarr reader verifies. The SHA-256 of each clip's
-latents, cameras and packets (little-endian, C order) stands in the group's attributes, of each run and each frame of
-depth in the arrays above. No chunk is left out, so a missing one is damage (other readers take it for zeros).
+latents, cameras, packets and masks (little-endian, C order) stands in the group's attributes, of each run and each
+frame of depth in the arrays above. No chunk is left out, so a missing one is damage (other readers take it for zeros).
 
 Depth keeps its declared error bound, which is verified at writing: 0.1 % in the bounded tier; in the exact tier, the
 rounding of float32 to float16 (2⁻¹¹), which float16 depth does not need. Frames keep the PSNR that their encoder was
@@ -212,6 +214,24 @@ class ShardReader:
         clip = self._clip(scene_id, trajectory)
         c2w, intrinsics = CAMERA_FIELDS[2:] if estimated else CAMERA_FIELDS[:2]
         return self._clip_row(clip, c2w), self._clip_row(clip, intrinsics)
+
+    def dynamic_mask(
+        self, scene_id: str, trajectory: str, frames: Sequence[int] | None = None
+    ) -> NDArray[np.bool_] | None:
+        """(T, H, W) bool, where something moves, of all frames or of those asked for, in their order; None where the
+        shard says nothing of it. `metadata["dynamic_from"]` of a clip says what it rests on.
+
+        Raises InputError for an unknown clip or frame, CorruptFileError for damage.
+        """
+        clip = self._clip(scene_id, trajectory)
+        if "dynamic_masks" not in self._arrays:
+            return None
+        wanted = self._wanted(clip, frames, "dynamic_masks")
+        packed = self._chunks(clip, "dynamic_masks", [(clip.index, 0, 0)])[0][0]
+        self._require_digest(packed, self._digest(clip, "dynamic_masks"), clip, "dynamic_masks")
+        height, width = self._depth_size(clip)
+        bits = np.unpackbits(packed[wanted], axis=1, count=height * width)
+        return bits.view(np.bool_).reshape(len(wanted), height, width)
 
     def _clip(self, scene_id: str, trajectory: str) -> ClipEntry:
         index = self._index.get((scene_id, trajectory))

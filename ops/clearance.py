@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets.errors import ConfigError, InputError
-from .trajectories import CameraPath, reversed_in_time, runs_backwards, scale_path
+from .trajectories import CameraPath, is_reversed, reversed_in_time, scale_path
 
 DistanceToSurface = Callable[[NDArray[np.float32]], NDArray[np.floating]]
 """(N, 3) world points → (N,) unsigned distances to the nearest surface, metres; inf where there is none."""
@@ -70,7 +70,7 @@ def fit_path(
     if not minimum_clearance >= 0.0:
         raise ConfigError(f"minimum clearance {minimum_clearance}", where="clearance", remedy="Give metres, 0 or more.")
     given = path
-    if isinstance(given, CameraPath) and runs_backwards(given):
+    if isinstance(given, CameraPath) and is_reversed(given):
         forwards = fit_path(
             reversed_in_time(given),
             distance_to_surface=distance_to_surface,

@@ -1,4 +1,9 @@
-"""Warp kernels that composite projected Gaussians front to back, and the hand-written gradient of that."""
+"""Warp kernels that composite projected Gaussians front to back, and the hand-written gradient of that.
+
+One thread draws one camera's picture, Gaussian by Gaussian over the pixels of its box: Warp runs the threads of a CPU
+one after the other, so that pixels have nothing to gain from threads of their own, and a Gaussian's gradient is summed
+without atomic additions, in one order.
+"""
 
 # Warp's built-ins and kernel annotations are resolved by Warp's own compiler, not by Python's type system.
 # pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false, reportOperatorIssue=false
@@ -20,29 +25,40 @@ LARGEST_EXPONENT = wp.constant(5.55)
 
 
 @wp.struct
-class Grid:
-    """Pictures cut into square tiles, row by row; pixels and tiles of all cameras are numbered in one sequence."""
+class Pictures:
+    """Pictures of all cameras, one after the other, row by row, and the Gaussians that each is made of.
+
+    Of the `count` Gaussians of a camera the first `settled` need no gradient.
+    """
 
     width: wp.int32
     height: wp.int32
-    tile: wp.int32
-    tiles_across: wp.int32
-    tiles_down: wp.int32
+    count: wp.int32
+    settled: wp.int32
 
 
 @wp.func
-def tile_of(grid: Grid, pixel: wp.int32) -> wp.int32:
-    camera = pixel / (grid.width * grid.height)
-    within = pixel % (grid.width * grid.height)
-    row = (within / grid.width) / grid.tile
-    column = (within % grid.width) / grid.tile
-    return (camera * grid.tiles_down + row) * grid.tiles_across + column
+def box_of(pictures: Pictures, mean: wp.vec2, radius: wp.vec2i) -> wp.vec4i:
+    """First column and row, and those after the last, of the pixels whose centres a Gaussian's box holds."""
+    return wp.vec4i(
+        wp.max(wp.int32(wp.ceil(mean[0] - wp.float32(radius[0]) - 0.5)), 0),
+        wp.max(wp.int32(wp.ceil(mean[1] - wp.float32(radius[1]) - 0.5)), 0),
+        wp.min(wp.int32(wp.floor(mean[0] + wp.float32(radius[0]) + 0.5)), pictures.width),
+        wp.min(wp.int32(wp.floor(mean[1] + wp.float32(radius[1]) + 0.5)), pictures.height),
+    )
 
 
 @wp.func
-def centre_of(grid: Grid, pixel: wp.int32) -> wp.vec2:
-    within = pixel % (grid.width * grid.height)
-    return wp.vec2(wp.float32(within % grid.width) + 0.5, wp.float32(within / grid.width) + 0.5)
+def offset_of(mean: wp.vec2, column: wp.int32, row: wp.int32) -> wp.vec2:
+    """From a pixel's centre to a Gaussian's."""
+    return wp.vec2(mean[0] - (wp.float32(column) + 0.5), mean[1] - (wp.float32(row) + 0.5))
+
+
+@wp.func
+def is_asked_for(image_gradient: wp.vec4, leaving_gradient: wp.float32) -> bool:
+    """Whether anything of a pixel matters."""
+    size = wp.abs(image_gradient[0]) + wp.abs(image_gradient[1]) + wp.abs(image_gradient[2])
+    return size + wp.abs(image_gradient[3]) + wp.abs(leaving_gradient) > 0.0
 
 
 @wp.func
@@ -55,105 +71,140 @@ def exponent(conic: wp.vec3, offset: wp.vec2) -> wp.float32:
 
 @wp.kernel
 def composite(
-    grid: Grid,
-    tile_starts: wp.array1d[wp.int32],
+    pictures: Pictures,
+    starts: wp.array1d[wp.int32],
     members: wp.array1d[wp.int32],
     means2d: wp.array1d[wp.vec2],
     conics: wp.array1d[wp.vec3],
+    radii: wp.array1d[wp.vec2i],
     opacities: wp.array1d[wp.float32],
     features: wp.array1d[wp.vec4],
     image: wp.array1d[wp.vec4],
     transmittance: wp.array1d[wp.float32],
     ends: wp.array1d[wp.int32],
 ):
-    """One pixel a thread: its tile's Gaussians, nearest first; `ends` tells how far the pixel got in the list."""
-    pixel = wp.tid()
-    tile = tile_of(grid, pixel)
-    centre = centre_of(grid, pixel)
-    total = wp.vec4(0.0, 0.0, 0.0, 0.0)
-    remaining = wp.float32(1.0)
-    end = tile_starts[tile]
-    for place in range(tile_starts[tile], tile_starts[tile + 1]):
+    """One camera a thread: its Gaussians, nearest first.
+
+    `image` starts at 0 and `transmittance` at 1; that of a pixel that has ended becomes negative. `ends` tells how far
+    each pixel got in the list; it stays 0 where nothing of a pixel needs a gradient.
+    """
+    camera = wp.tid()
+    first_pixel = camera * pictures.height * pictures.width
+    for place in range(starts[camera], starts[camera + 1]):
         member = members[place]
-        sigma = exponent(conics[member], means2d[member] - centre)
-        if sigma < 0.0 or sigma > LARGEST_EXPONENT:
-            continue
-        alpha = wp.min(MAXIMUM_ALPHA, opacities[member] * wp.exp(-sigma))
-        if alpha < ALPHA_THRESHOLD:
-            continue
-        beyond = remaining * (1.0 - alpha)
-        if beyond <= TRANSMITTANCE_STOP:
-            break
-        total += features[member] * (alpha * remaining)
-        remaining = beyond
-        end = place + 1
-    image[pixel] = total
-    transmittance[pixel] = remaining
-    ends[pixel] = end
+        mean = means2d[member]
+        conic = conics[member]
+        opacity = opacities[member]
+        feature = features[member]
+        box = box_of(pictures, mean, radii[member])
+        is_settled = member % pictures.count < pictures.settled
+        for row in range(box[1], box[3]):
+            for column in range(box[0], box[2]):
+                pixel = first_pixel + row * pictures.width + column
+                remaining = transmittance[pixel]
+                if remaining < 0.0:
+                    continue
+                sigma = exponent(conic, offset_of(mean, column, row))
+                if sigma < 0.0 or sigma > LARGEST_EXPONENT:
+                    continue
+                alpha = wp.min(MAXIMUM_ALPHA, opacity * wp.exp(-sigma))
+                if alpha < ALPHA_THRESHOLD:
+                    continue
+                beyond = remaining * (1.0 - alpha)
+                if beyond <= TRANSMITTANCE_STOP:
+                    transmittance[pixel] = -remaining
+                    continue
+                image[pixel] = image[pixel] + feature * (alpha * remaining)
+                transmittance[pixel] = beyond
+                if ends[pixel] > 0 or not is_settled:
+                    ends[pixel] = place + 1
 
 
 @wp.kernel
 def composite_gradient(
-    grid: Grid,
-    tile_starts: wp.array1d[wp.int32],
+    pictures: Pictures,
+    starts: wp.array1d[wp.int32],
     members: wp.array1d[wp.int32],
     means2d: wp.array1d[wp.vec2],
     conics: wp.array1d[wp.vec3],
+    radii: wp.array1d[wp.vec2i],
     opacities: wp.array1d[wp.float32],
     features: wp.array1d[wp.vec4],
-    transmittance: wp.array1d[wp.float32],
+    leaving: wp.array1d[wp.float32],
     ends: wp.array1d[wp.int32],
     image_gradient: wp.array1d[wp.vec4],
-    transmittance_gradient: wp.array1d[wp.float32],
+    leaving_gradient: wp.array1d[wp.float32],
+    remaining: wp.array1d[wp.float32],
+    behind: wp.array1d[wp.vec4],
     means2d_gradient: wp.array1d[wp.vec2],
     conics_gradient: wp.array1d[wp.vec3],
     opacities_gradient: wp.array1d[wp.float32],
     features_gradient: wp.array1d[wp.vec4],
 ):
-    """One pixel a thread, from its last Gaussian back to its first, so that what lies behind is summed as it goes."""
-    pixel = wp.tid()
-    start = tile_starts[tile_of(grid, pixel)]
-    end = ends[pixel]
-    centre = centre_of(grid, pixel)
-    gradient = image_gradient[pixel]
-    leaving = transmittance[pixel]
-    leaving_gradient = transmittance_gradient[pixel]
-    remaining = leaving
-    behind = wp.vec4(0.0, 0.0, 0.0, 0.0)
-    for step in range(end - start):
-        member = members[end - 1 - step]
+    """One camera a thread, from its last Gaussian back to its first, so that what lies behind is summed as it goes.
+
+    Each pixel's state moves with it: `remaining`, the transmittance before the Gaussians passed so far, starts as that
+    `leaving` the picture, and `behind`, the sum of their features, at 0.
+    """
+    camera = wp.tid()
+    first_pixel = camera * pictures.height * pictures.width
+    first, last = starts[camera], starts[camera + 1]
+    for step in range(last - first):
+        place = last - 1 - step
+        member = members[place]
+        mean = means2d[member]
         conic = conics[member]
-        offset = means2d[member] - centre
-        sigma = exponent(conic, offset)
-        if sigma < 0.0 or sigma > LARGEST_EXPONENT:
-            continue
-        falloff = wp.exp(-sigma)
-        unlimited = opacities[member] * falloff
-        alpha = wp.min(MAXIMUM_ALPHA, unlimited)
-        if alpha < ALPHA_THRESHOLD:
-            continue
-        through = 1.0 / (1.0 - alpha)
-        remaining = remaining * through
-        weight = alpha * remaining
+        opacity = opacities[member]
         feature = features[member]
-        wp.atomic_add(features_gradient, member, gradient * weight)
-        alpha_gradient = wp.dot(feature * remaining - behind * through, gradient) - leaving_gradient * leaving * through
-        behind += feature * weight
-        if unlimited <= MAXIMUM_ALPHA:
-            sigma_gradient = -unlimited * alpha_gradient
-            wp.atomic_add(opacities_gradient, member, falloff * alpha_gradient)
-            wp.atomic_add(
-                conics_gradient,
-                member,
-                wp.vec3(0.5 * offset[0] * offset[0], offset[0] * offset[1], 0.5 * offset[1] * offset[1])
-                * sigma_gradient,
-            )
-            wp.atomic_add(
-                means2d_gradient,
-                member,
-                wp.vec2(
-                    conic[0] * offset[0] + conic[1] * offset[1],
-                    conic[1] * offset[0] + conic[2] * offset[1],
+        box = box_of(pictures, mean, radii[member])
+        is_settled = member % pictures.count < pictures.settled
+        mean_gradient = wp.vec2(0.0, 0.0)
+        conic_gradient = wp.vec3(0.0, 0.0, 0.0)
+        opacity_gradient = wp.float32(0.0)
+        feature_gradient = wp.vec4(0.0, 0.0, 0.0, 0.0)
+        for row in range(box[1], box[3]):
+            for column in range(box[0], box[2]):
+                pixel = first_pixel + row * pictures.width + column
+                gradient = image_gradient[pixel]
+                if place >= ends[pixel] or not is_asked_for(gradient, leaving_gradient[pixel]):
+                    continue
+                offset = offset_of(mean, column, row)
+                sigma = exponent(conic, offset)
+                if sigma < 0.0 or sigma > LARGEST_EXPONENT:
+                    continue
+                falloff = wp.exp(-sigma)
+                unlimited = opacity * falloff
+                alpha = wp.min(MAXIMUM_ALPHA, unlimited)
+                if alpha < ALPHA_THRESHOLD:
+                    continue
+                through = 1.0 / (1.0 - alpha)
+                before = remaining[pixel] * through
+                remaining[pixel] = before
+                weight = alpha * before
+                after = behind[pixel]
+                behind[pixel] = after + feature * weight
+                if is_settled:
+                    continue
+                feature_gradient += gradient * weight
+                alpha_gradient = (
+                    wp.dot(feature * before - after * through, gradient)
+                    - leaving_gradient[pixel] * leaving[pixel] * through
                 )
-                * sigma_gradient,
-            )
+                if unlimited <= MAXIMUM_ALPHA:
+                    sigma_gradient = -unlimited * alpha_gradient
+                    opacity_gradient += falloff * alpha_gradient
+                    conic_gradient += (
+                        wp.vec3(0.5 * offset[0] * offset[0], offset[0] * offset[1], 0.5 * offset[1] * offset[1])
+                        * sigma_gradient
+                    )
+                    mean_gradient += (
+                        wp.vec2(
+                            conic[0] * offset[0] + conic[1] * offset[1],
+                            conic[1] * offset[0] + conic[2] * offset[1],
+                        )
+                        * sigma_gradient
+                    )
+        means2d_gradient[member] = mean_gradient
+        conics_gradient[member] = conic_gradient
+        opacities_gradient[member] = opacity_gradient
+        features_gradient[member] = feature_gradient

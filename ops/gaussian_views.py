@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,39 @@ class GaussianView:
     picture: NDArray[np.uint8]
     depth: NDArray[np.float32]
     alpha: NDArray[np.float32]
+
+
+class Coverage:
+    """How much of the pixels of many cameras a growing scene covers.
+
+    What Gaussians let through multiplies, in whatever order they lie, so that of a scene that grows only what is new is
+    rendered. (A pixel that ends at a transmittance of 1e-4 is the one exception: what lies behind still counts here.)
+
+    Args:
+        poses: P cameras, (4, 4) camera-to-world, OpenCV axes.
+        intrinsics: (4,) pixels of (height, width), of all cameras.
+        height: of the pictures.
+        width: of the pictures.
+    """
+
+    def __init__(self, poses: Sequence[ArrayLike], intrinsics: ArrayLike, height: int, width: int) -> None:
+        self.poses, self.intrinsics = poses, intrinsics
+        self.transmittances = np.ones((len(poses), height, width), np.float32)
+
+    def add(self, gaussians: Gaussians) -> None:
+        """Count Gaussians that the scene did not have yet."""
+        import torch
+
+        height, width = self.transmittances.shape[1:]
+        for pose, transmittance in zip(self.poses, self.transmittances, strict=True):
+            cameras = camera_tensors(pose, self.intrinsics, gaussians.means.device)
+            with torch.no_grad():
+                _, alphas = rasterise(gaussians, *cameras, width, height)
+            transmittance *= 1 - alphas[0, ..., 0].cpu().numpy()
+
+    def alpha(self, index: int) -> NDArray[np.float32]:
+        """(H, W) 0..1 of one camera."""
+        return 1 - self.transmittances[index]
 
 
 def camera_tensors(

@@ -8,7 +8,7 @@ not depend on which other trajectories are asked for, or in what order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
@@ -43,6 +43,9 @@ LYRA_REVERSED_VIEWS = tuple(name + REVERSED for name in LYRA_VIEWS)
 the camera from far to near, so that far cameras are also supervised at early times. (Lyra's generator makes them with
 `--flip_supervision`, from distances drawn anew and with poses stored from near to far; here they share the draw of
 their counterpart, and the poses are those of the frames.)"""
+
+_POSE_ROUNDING = 1e-5
+"""Of poses, metres: float32's."""
 
 _LYRA_SOURCE = "nv-tlabs/lyra, Lyra-1/cosmos_predict1/diffusion/inference/camera_utils.py"
 _GEN3R_SOURCE = "JaceyHuang/Gen3R, infer.py, camera presets"
@@ -289,9 +292,23 @@ def scale_path(path: CameraPath, factor: float) -> CameraPath:
     return replace(path, c2w=poses.astype(np.float32), movement_factor=path.movement_factor * factor)
 
 
-def runs_backwards(path: CameraPath) -> bool:
-    """Whether the path is a registered trajectory that ends, not starts, at the conditioning camera."""
+def is_reversed(path: CameraPath) -> bool:
+    """Whether the path is a registered trajectory that is another one's from last to first."""
     return path.context is not None and bool(describe(path.name).reverses)
+
+
+def runs_backwards(c2w: Sequence[ArrayLike] | NDArray[np.floating], seen_from: ArrayLike | None = None) -> bool:
+    """Whether cameras end nearer to where their scene was seen from than they begin, beyond what float32 resolves: such
+    a path is made, and compared, from its end. One that ends where it begins does not.
+
+    Args:
+        c2w: (T, 4, 4) poses.
+        seen_from: (T, 4, 4) poses of the input's camera, or (1, 4, 4) of one that stands still; None: the identity, the
+            conditioning camera.
+    """
+    places = np.eye(4)[None] if seen_from is None else np.asarray(seen_from, np.float64)
+    first, last = (float(np.linalg.norm(np.asarray(c2w[at], np.float64) - places[at])) for at in (0, -1))
+    return last < first - _POSE_ROUNDING
 
 
 def reversed_in_time(path: CameraPath) -> CameraPath:

@@ -6,7 +6,6 @@ show is filled, beyond GEN3C, from the background that the still camera saw at o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
 _SAME_DEPTH = 0.05
 """Share of its depth by which a moving surface must lie behind what is seen to be hidden by it."""
-_ROUNDING = 1e-5
-"""Of poses and intrinsics, float32."""
 _GROWN = 5
 """Pixels, across, that a moving point covers: points of a surface that comes nearer lie apart."""
 
@@ -97,10 +94,7 @@ class ClipCache:
 
     def sees_as_input(self, frame: int, camera: Camera) -> bool:
         """Whether a camera is the input's own at that frame, to what float32 resolves."""
-        return bool(
-            np.allclose(camera.c2w, self.clip.c2w[frame], atol=_ROUNDING)
-            and np.allclose(camera.intrinsics, self._intrinsics, rtol=_ROUNDING)
-        )
+        return camera.sees_as(self._intrinsics, self.clip.c2w[frame])
 
     def input_frame(self, frame: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """(H, W, 3) uint8 picture and (H, W) float32 depth of the input's frame, as they are."""
@@ -121,16 +115,6 @@ class ClipCache:
         hidden = (surface[y, x] > 0) & (z > (1 + _SAME_DEPTH) * surface[y, x])
         seen[y[~hidden], x[~hidden]] = True
         return _grown(seen)
-
-
-def runs_backwards(cameras: Sequence[Camera], clip: InputClip) -> bool:
-    """Whether a path ends nearer to the input's camera than it begins: it is made, and compared, from its end. One that
-    ends where it begins does not."""
-    first, last = (
-        float(np.linalg.norm(np.asarray(cameras[at].c2w, np.float64) - clip.c2w[at].astype(np.float64)))
-        for at in (0, -1)
-    )
-    return last < first - _ROUNDING
 
 
 def project_pixels(

@@ -28,6 +28,7 @@ from .engines import (
 )
 
 if TYPE_CHECKING:
+    from ..ops.background_plate import BackgroundPlate
     from ..ops.depth_alignment import DepthAlignment
 
 Bool = NDArray[np.bool_]
@@ -72,8 +73,6 @@ class ClipScaffold:
             InputError: the view is not that of a clip, or its first frame shows next to nothing of the background.
             EngineError: as the estimator, or a frame's depth cannot be brought onto the first one's.
         """
-        from ..ops.background_plate import BackgroundPlate, background_colours, moving_pixels
-
         clip = view.clip
         if clip is None:
             raise InputError(
@@ -82,11 +81,10 @@ class ClipScaffold:
                 remedy="Choose a view engine that gives a clip, such as video_frames.",
             )
         first = self.estimator.build_scaffold(dataclasses.replace(view, clip=None), seed=seed)
-        colours = moving = background = None
+        seen = moving = background = None
         if clip.still:
-            colours = background_colours(clip.frames)
-            moving = np.stack([moving_pixels(frame, colours) for frame in clip.frames])
-            _require_background(moving[0])
+            seen = StillBackground(clip.frames)
+            moving = seen.moving
         if not self.of_every_frame:
             depth = np.repeat(first.depth[None], len(clip.frames), axis=0)
             notes: dict[str, Any] = {"frames": "the first frame's depth for all"}
@@ -94,17 +92,14 @@ class ClipScaffold:
             depth, notes = self._aligned_in_place(first, view, clip, moving)
         else:
             depth, notes = self._aligned_along_the_way(first, view, clip)
-        if colours is not None and moving is not None:
-            still, held = _hold_still(depth, moving)
-            background = BackgroundPlate(colours, still)
-            notes["depth_held_share"] = held
-            notes["moving_share"] = float(moving.mean())
-            notes["background_share"] = float((still > 0).mean())
+        if seen is not None:
+            background, shares = seen.hold(depth)
+            notes |= shares
         return dataclasses.replace(
             first,
             depth=depth[0],
             notes={**first.notes, "clip": {**notes, "cameras": clip.cameras_from}},
-            clip=ClipDepth(_stored(depth), moving, background),
+            clip=ClipDepth(stored_depth(depth), moving, background),
         )
 
     def _aligned_in_place(
@@ -148,6 +143,43 @@ class ClipScaffold:
         return depth, {name: value for name, value in found.notes.items() if name != "model"}
 
 
+class StillBackground:
+    """What stands still behind a clip of a still camera, and what moves before it.
+
+    Attributes:
+        moving: (T, H, W) bool.
+
+    Args:
+        frames: (T, H, W, 3) uint8 sRGB.
+
+    Raises:
+        InputError: the first frame shows next to nothing of the background.
+    """
+
+    def __init__(self, frames: NDArray[np.uint8]) -> None:
+        from ..ops.background_plate import background_colours, moving_pixels
+
+        self._colours = background_colours(frames)
+        self.moving: Bool = np.stack([moving_pixels(frame, self._colours) for frame in frames])
+        _require_background(self.moving[0])
+
+    def hold(self, depth: Float32) -> tuple[BackgroundPlate, dict[str, Any]]:
+        """Give what stands still one depth through the clip, in place; gives the background with its depth, and the
+        shares of what was held and of what moves, JSON.
+
+        Args:
+            depth: (T, H, W) float32; changed.
+        """
+        from ..ops.background_plate import BackgroundPlate
+
+        still, held = _hold_still(depth, self.moving)
+        return BackgroundPlate(self._colours, still), {
+            "depth_held_share": held,
+            "moving_share": float(self.moving.mean()),
+            "background_share": float((still > 0).mean()),
+        }
+
+
 def _require_background(moving: Bool) -> None:
     if moving.mean() > _MOST_MOVING:
         raise InputError(
@@ -180,6 +212,6 @@ def _hold_still(depth: Float32, moving: Bool) -> tuple[Float32, float]:
     return still, held / depth.size
 
 
-def _stored(depth: Float32) -> Float16:
+def stored_depth(depth: Float32) -> Float16:
     """As scenes keep it; what float16 cannot hold counts as its largest."""
     return np.minimum(depth, np.float32(_FARTHEST)).astype(np.float16)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from .model_settings import ModelSettings, Precision
-from .profile_sections import EngineSettings, EveryPositive, Section, refusal
+from .profile_sections import EngineSettings, EveryPositive, Section, refusal, require_overlap_within
 from .quantities import Length
 
 Guidance = Annotated[float, Field(ge=1, le=100)]
@@ -86,35 +86,45 @@ class FluxFillViewSettings(EngineSettings, PipelineSettings):
     """Tokens of a prompt that are read."""
 
 
-class SanaWMVideoSettings(EngineSettings, PipelineSettings):
-    """SANA-WM: the view in motion along the cameras, from picture and prompt."""
+class GuidedVideoSettings(PipelineSettings):
+    """A video model that is told in words what to show and what not, with an autoencoder in a precision of its own."""
 
-    engine: Literal["sana_wm"] = "sana_wm"
-    steps: EveryPositive = 60
-    """Denoising steps."""
     guidance: Guidance = 5.0
     """Classifier-free guidance scale; 1: none, at half the time."""
     negative_prompt: str = ""
     """What the clips should not show."""
     prompt: str = ""
     """What to show where a scene comes without words."""
+    vae_precision: Precision = "float32"
+    """Of the autoencoder."""
+
+    @model_validator(mode="after")
+    def _negative_prompt_counts(self) -> Self:
+        if self.negative_prompt and self.guidance <= 1.0:
+            raise refusal(
+                "a negative prompt that would have no effect",
+                "Set guidance above 1, or remove the setting negative_prompt.",
+                ("negative_prompt",),
+            )
+        return self
+
+
+class SanaWMVideoSettings(EngineSettings, GuidedVideoSettings):
+    """SANA-WM: the view in motion along the cameras, from picture and prompt."""
+
+    engine: Literal["sana_wm"] = "sana_wm"
+    steps: EveryPositive = 60
+    """Denoising steps."""
     prompt_tokens: EveryPositive = 300
     """Tokens of a prompt that are read."""
     window_frames: Annotated[int, Field(ge=9, le=961)] = 161
     """Frames made at once, 8k + 1; longer paths are made in chunks, each going on from the last frame before it."""
     scene_depth: Annotated[Length, Field(gt=0)] = 4.0
     """Median depth that a scene is taken to have where its scaffold is not metric; the model moves in metres."""
-    vae_precision: Precision = "float32"
-    """Of the autoencoder."""
 
     @model_validator(mode="after")
     def _whole_groups(self) -> Self:
         _require_groups("window_frames", self.window_frames, SANA_WM_STRIDE)
-        return self
-
-    @model_validator(mode="after")
-    def _negative_prompt_counts(self) -> Self:
-        _require_effect(self.negative_prompt, self.guidance)
         return self
 
     def require_frames(self, count: int, height: int, width: int) -> None:
@@ -140,18 +150,12 @@ class SanaWMVideoSettings(EngineSettings, PipelineSettings):
                 )
 
 
-class WanVaceVideoSettings(EngineSettings, PipelineSettings):
+class WanVaceVideoSettings(EngineSettings, GuidedVideoSettings):
     """Wan VACE: the 3D cache seen along the cameras, with what it does not show painted by the model."""
 
     engine: Literal["wan_vace"] = "wan_vace"
     steps: EveryPositive = 50
     """Denoising steps."""
-    guidance: Guidance = 5.0
-    """Classifier-free guidance scale; 1: none, at half the time."""
-    negative_prompt: str = ""
-    """What the clips should not show."""
-    prompt: str = ""
-    """What to show where a scene comes without words."""
     prompt_tokens: EveryPositive = 512
     """Tokens of a prompt that are read."""
     conditioning_scale: Annotated[float, Field(ge=0, le=2)] = 1.0
@@ -166,34 +170,13 @@ class WanVaceVideoSettings(EngineSettings, PipelineSettings):
     """Relative depth spread in a 5 × 5 neighbourhood above which a pixel is an edge and is left out of the cache."""
     foreground_masking: bool = True
     """Leave out what would shine through from behind a nearer surface."""
-    vae_precision: Precision = "float32"
-    """Of the autoencoder."""
 
     @model_validator(mode="after")
     def _whole_groups(self) -> Self:
         _require_groups("window_frames", self.window_frames, WAN_STRIDE)
         _require_groups("overlap_frames", self.overlap_frames, WAN_STRIDE)
-        if self.overlap_frames >= self.window_frames:
-            raise refusal(
-                f"an overlap of {self.overlap_frames} in windows of {self.window_frames} frames",
-                "Let overlap_frames be smaller than window_frames.",
-                ("overlap_frames",),
-            )
+        require_overlap_within(self.overlap_frames, self.window_frames)
         return self
-
-    @model_validator(mode="after")
-    def _negative_prompt_counts(self) -> Self:
-        _require_effect(self.negative_prompt, self.guidance)
-        return self
-
-
-def _require_effect(negative_prompt: str, guidance: float) -> None:
-    if negative_prompt and guidance <= 1.0:
-        raise refusal(
-            "a negative prompt that would have no effect",
-            "Set guidance above 1, or remove the setting negative_prompt.",
-            ("negative_prompt",),
-        )
 
 
 def _require_groups(name: str, count: int, stride: int) -> None:

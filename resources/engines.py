@@ -63,6 +63,9 @@ Frames = Callable[[], Iterable[NDArray[np.uint8]]]
 
 _Engine = TypeVar("_Engine")
 
+_CAMERA_ROUNDING = 1e-5
+"""Of poses and intrinsics, float32's."""
+
 
 @dataclass(frozen=True, slots=True)
 class EngineContract:
@@ -109,7 +112,8 @@ class InputClip:
     Attributes:
         frames: (T, H, W, 3) uint8 sRGB; the first is the view's picture.
         c2w: (T, 4, 4) float32 poses of its camera; world = the camera at frame 0.
-        cameras_from: "assumed_static", all poses the identity, or the name of the engine that estimated them.
+        cameras_from: "assumed_static", all poses the identity; the name of the engine that estimated them; or
+            "not_yet_estimated": the engine of the scaffold will, and until then they are the identity, too.
     """
 
     frames: NDArray[np.uint8]
@@ -131,11 +135,17 @@ class ClipDepth:
         moving: (T, H, W) bool, where something moves before the background; None where that is not known, as of a
             camera that moves.
         background: what stands still behind; None where that is not known.
+        c2w: (T, 4, 4) float32 poses of its camera in the unit of depth, where they were estimated together with it;
+            None: those that the clip comes with.
+        moving_from: what `moving` rests on: "input_video", what differs from the background of a still camera, or
+            "instances", pixels of what may move, as the engine took them for.
     """
 
     depth: NDArray[np.float16]
     moving: NDArray[np.bool_] | None = None
     background: BackgroundPlate | None = None
+    c2w: NDArray[np.float32] | None = None
+    moving_from: Literal["input_video", "instances"] = "input_video"
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +200,14 @@ class Camera:
     intrinsics: NDArray[np.floating]
     height: int
     width: int
+
+    def sees_as(self, intrinsics: NDArray[np.floating], c2w: NDArray[np.floating] | None = None) -> bool:
+        """Whether it is the camera of these (4,) intrinsics and this (4, 4) pose, to what float32 resolves; without a
+        pose, the view's own at the origin."""
+        return bool(
+            np.allclose(self.c2w, np.eye(4) if c2w is None else c2w, atol=_CAMERA_ROUNDING)
+            and np.allclose(self.intrinsics, intrinsics, rtol=_CAMERA_ROUNDING)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -462,7 +480,10 @@ class Engines:
         if isinstance(settings, profiles.VideoFramesView):
             from .video_view import VideoFramesView
 
-            return VideoFramesView(degrees, self.profile.sampling(), settings.maximum_camera_motion)
+            estimates = self.profile.engines.scene_scaffold.estimates_cameras_of_videos
+            return VideoFramesView(
+                degrees, self.profile.sampling(), settings.maximum_camera_motion, cameras_are_estimated=estimates
+            )
         picture = embedded_engines.PictureView(degrees, self.profile.collection.limits)
         if isinstance(settings, FluxFillViewSettings):
             from .flux_fill_view import FluxFillView
@@ -479,6 +500,11 @@ class Engines:
     def _make_clip_scaffold_engine(self, settings: Section) -> ScaffoldEngine:
         from .clip_scaffold import ClipScaffold
 
+        if isinstance(settings, VipeSettings):
+            from .vipe_engine import VipeDepthAndPoses
+            from .vipe_scaffold import VipeClipScaffold
+
+            return cast(ScaffoldEngine, VipeClipScaffold(VipeDepthAndPoses(settings, self.models)))
         estimates = isinstance(settings, ModelSettings | WorkerSettings)
         device = settings.device if isinstance(settings, ModelSettings) else "cpu"
         engine = ClipScaffold(self._make_scaffold_engine(settings), device, of_every_frame=estimates)
@@ -495,7 +521,7 @@ class Engines:
         if isinstance(settings, MogeSettings):
             from .moge import MogeScaffold
 
-            return MogeScaffold(settings)
+            return MogeScaffold(settings, self.models)
         if isinstance(settings, DepthProScaffoldSettings | DepthAnythingScaffoldSettings):
             return self._make_depth_engine(settings)
         if isinstance(settings, VistaDreamScaffoldSettings):
@@ -552,7 +578,7 @@ class Engines:
         if chosen.engine == "gen3c":
             from .gen3c import Gen3cVideo
 
-            return cast(VideoEngine, Gen3cVideo(chosen, self.latent_space))
+            return cast(VideoEngine, Gen3cVideo(chosen, self.latent_space, self.models))
         from .wan_vace_video import WanVaceVideo
 
         return cast(VideoEngine, WanVaceVideo(chosen, self._frame_depth_engine(), self.models))
@@ -587,11 +613,11 @@ class Engines:
         if isinstance(chosen, VipeSettings):
             from .vipe_engine import VipeDepthAndPoses
 
-            return VipeDepthAndPoses(chosen)
+            return VipeDepthAndPoses(chosen, self.models)
         if isinstance(chosen, VggtSettings):
             from .vggt import VggtDepthAndPoses
 
-            return VggtDepthAndPoses(chosen)
+            return VggtDepthAndPoses(chosen, self.models)
         if isinstance(chosen, ClassicalPosesSettings):
             from .classical_engine import ClassicalDepthAndPoses
 
@@ -644,7 +670,7 @@ class Engines:
             return None
         from .vggt import VggtFeatures
 
-        return self._load("picture_features", lambda: VggtFeatures(chosen))
+        return self._load("picture_features", lambda: VggtFeatures(chosen, self.models))
 
     def object_latents(self) -> TrellisLatents | None:
         """What gives the latents of objects that SceneGen trains on; None where the profile chose nothing."""
@@ -653,7 +679,7 @@ class Engines:
             return None
         from .trellis_latents import TrellisLatents
 
-        return self._load("object_latents", lambda: TrellisLatents(chosen))
+        return self._load("object_latents", lambda: TrellisLatents(chosen, self.models))
 
     def captions(self) -> CaptionEngine:
         """The engine that captions clips."""
@@ -732,10 +758,10 @@ def settings_in_key(settings: Section) -> dict[str, Any]:
 
 
 _PLACES = frozenset({"id", "path", "revision", "licence", "offload", "device_memory"})
+_PLACES_OF_WORKERS = frozenset({"model", "revision", "weights_version", "licence", "source", "checkpoints", "offload"})
 
 
 def _places(settings: Section) -> frozenset[str]:
     if isinstance(settings, WorkerSettings):
-        # A worker's weights are out of reach here: what is known of them, model and revision, stays.
-        return frozenset(WorkerSettings.model_fields) | {"licence", "source", "checkpoints", "offload"}
+        return frozenset(WorkerSettings.model_fields) | _PLACES_OF_WORKERS
     return _PLACES if isinstance(settings, ModelSettings) else frozenset()

@@ -34,6 +34,7 @@ class Reason(StrEnum):
     WORKER_KILLED = "worker_killed"
     STORE_FULL = "store_full"
     STORE_UNAVAILABLE = "store_unavailable"
+    INTERRUPTED = "interrupted"
     INTERNAL_ERROR = "internal_error"
 
 
@@ -75,6 +76,7 @@ RULES: dict[Reason, ReasonRule] = {
     Reason.WORKER_KILLED: ReasonRule("A worker's process ended before its result was whole."),
     Reason.STORE_FULL: ReasonRule("No space is left in the store.", counts=False, stops_batch=True),
     Reason.STORE_UNAVAILABLE: ReasonRule("The store cannot be read or written.", counts=False, stops_batch=True),
+    Reason.INTERRUPTED: ReasonRule("The run was ended while the scene was worked on.", counts=False, stops_batch=True),
     Reason.INTERNAL_ERROR: ReasonRule("A fault in sceneloom or in a library it uses."),
 }
 

@@ -13,7 +13,7 @@ from ..ops.outpainting_canvas import Expansion, OutpaintingCanvas
 from .diffusers_settings import ExpansionPercent, FluxFillViewSettings
 from .embedded_engines import PictureView
 from .engines import Part, View
-from .picture_inpainter import fill_picture
+from .picture_inpainter import Painted, fill_picture
 from .pipeline_engine import Made, PipelineEngine, make_checked
 from .resident_models import ResidentModels
 
@@ -80,14 +80,11 @@ class FluxFillView(PipelineEngine):
         return View(whole, canvas.intrinsics(original.intrinsics), None, notes)
 
     def _paint(self, prompt: str, canvas: OutpaintingCanvas, picture: NDArray[np.uint8], seed: int) -> Made:
-        outcome = self.run(functools.partial(self._call, prompt, canvas, picture, seed))
-        painted, notes = outcome.output
-        return Made.of(painted, None, notes, memory=outcome.for_record())
+        return self.made(functools.partial(self._call, prompt, canvas, picture, seed))
 
     def _call(
         self, prompt: str, canvas: OutpaintingCanvas, picture: NDArray[np.uint8], seed: int, pipeline: Any
-    ) -> tuple[Any, dict[str, Any]]:
-        """(1, 3, H, W) tensor and the notes."""
+    ) -> Painted:
         return fill_picture(self, pipeline, self.settings, prompt, canvas.place(picture), canvas.unpainted(), seed=seed)
 
 

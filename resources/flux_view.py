@@ -105,12 +105,10 @@ class FluxView(PipelineEngine):
         )
 
     def _paint(self, prompt: str, height: int, width: int, seed: int) -> Made:
-        outcome = self.run(functools.partial(self._call, prompt, height, width, seed))
-        picture, notes = outcome.output
-        return Made.of(picture, None, notes, memory=outcome.for_record())
+        return self.made(functools.partial(self._call, prompt, height, width, seed))
 
-    def _call(self, prompt: str, height: int, width: int, seed: int, pipeline: Any) -> tuple[Any, dict[str, Any]]:
-        """(1, 3, H, W) tensor and the notes."""
+    def _call(self, prompt: str, height: int, width: int, seed: int, pipeline: Any) -> tuple[Any, None, dict[str, Any]]:
+        """(1, 3, H, W) tensor, no latents, and the notes."""
         require_size(height, width, 2 * pipeline.vae_scale_factor, where=f"engine {self.name}")
         run = self._run_with(pipeline)
         output = pipeline(
@@ -122,7 +120,7 @@ class FluxView(PipelineEngine):
             output_type="pt",
             **self._guidance(run),
         )
-        return output.images, self.notes(
+        notes = self.notes(
             pipeline,
             output,
             steps=run.steps,
@@ -132,6 +130,7 @@ class FluxView(PipelineEngine):
             negative_prompt=self.settings.negative_prompt if run.classifier_free else None,
             prompt_tokens=run.tokens,
         )
+        return output.images, None, notes
 
     def _run_with(self, pipeline: Any) -> _Run:
         """The settings with their nulls filled in, refused where the model does not take them."""

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets.errors import ContractError, EngineError
-from .clip_cache import ClipCache, runs_backwards
+from ..ops.trajectories import runs_backwards
+from .clip_cache import ClipCache
 from .depth_scaffolds import FARTHEST_DEPTH
 from .engines import (
     Camera,
@@ -30,6 +31,7 @@ from .engines import (
     View,
     engine_identity,
 )
+from .profile_sections import device_with_index
 
 if TYPE_CHECKING:
     from ..ops.depth_alignment import DepthAlignment
@@ -51,7 +53,7 @@ class FrameDepth:
 
     def __init__(self, estimator: ScaffoldEngine, device: str = "cpu") -> None:
         self.estimator = estimator
-        self.device = "cuda:0" if device == "cuda" else device
+        self.device = device_with_index(device)
 
     @property
     def contract(self) -> EngineContract:
@@ -132,16 +134,12 @@ class FrameDepthScene:
             for time, camera in enumerate(cameras):
                 moving.pixels[time] = self._moving.moving_pixels(time, camera)
         times = range(len(cameras))
-        if not self._backwards(cameras):
+        seen_from = None if self._moving is None else self._moving.clip.c2w
+        if not runs_backwards([camera.c2w for camera in cameras], seen_from):
             yield from self._along(cameras, times, frames(), notes)
             return
         backwards = list(frames())[::-1]
         yield from list(self._along(cameras[::-1], times[::-1], backwards, notes))[::-1]
-
-    def _backwards(self, cameras: Sequence[Camera]) -> bool:
-        if self._moving is not None:
-            return runs_backwards(cameras, self._moving.clip)
-        return _distance(cameras[-1]) < _distance(cameras[0])
 
     def _along(
         self,
@@ -212,11 +210,6 @@ class FrameDepthScene:
             where=f"depth_and_poses, engine {self.estimator.contract.name}",
             remedy="Make the clips again; if it stays, shorten the path or choose another scaffold engine.",
         )
-
-
-def _distance(camera: Camera) -> float:
-    """How far a camera is from the view's, in position and direction."""
-    return float(np.linalg.norm(np.asarray(camera.c2w, np.float64) - np.eye(4)))
 
 
 def align_estimate(found: Scaffold, known: Float32, where: NDArray[np.bool_] | None = None) -> DepthAlignment:

@@ -9,35 +9,41 @@ a clip sees what frame i of the video shows.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets.errors import ConfigError, EngineError
 from ..datasets.latent_spaces import LatentSpace
-from .clip_cache import runs_backwards
-from .engines import Camera, EngineContract, EngineIdentity, GeneratedClip, InputClip, Scaffold, View
+from ..ops.trajectories import runs_backwards
+from .engines import Camera, GeneratedClip, InputClip, Part, Scaffold, View
 from .output_retries import checked_output, frames_fault, latents_fault
 from .pipeline_engine import require_view_size
-from .worker_calls import Answer, Question, WorkerCalls, invalid_output, read_array
+from .resident_models import ResidentModels
+from .worker_batches import BatchTask, WorkerOutcome
+from .worker_engine import WorkerEngine, declared_or_digests, files_below
 from .worker_engine_settings import Gen3cSettings
 from .worker_protocol import Event, Transport
+from .worker_results import invalid_output, read_array
 
 Float32 = NDArray[np.float32]
 
 NAME = "gen3c"
-TOKENIZER = "Cosmos-Tokenize1-CV8x8x8-720p"
+CHECKPOINT, TOKENIZER, TEXT_ENCODER = "Gen3C-Cosmos-7B", "Cosmos-Tokenize1-CV8x8x8-720p", "google-t5"
+"""Folders of the checkpoints."""
 CODE_LICENCE = "Apache-2.0"
 CHANNELS, STRIDE = 16, 8
 SCALE = 0.5
 """The diffusion model's sigma_data, by which normalised latents are multiplied."""
 FAR = 100.0
 """Depth at which Lyra's cache cuts everything off, in middle depths."""
-_CAMERA_TOLERANCE = 1e-6
+_CAMERA_TOLERANCE = 1e-5
+"""As a share of the largest number; Lyra holds cameras in float32."""
 _SEEDS = 2**31
 
 
@@ -58,47 +64,51 @@ class Gen3cResult:
     seen_share: float
 
 
-class Gen3cVideo:
+class Gen3cVideo(WorkerEngine[Gen3cSettings]):
     """GEN3C in Lyra's environment.
 
     Args:
         settings: checkout, checkpoints, size, where it runs.
         codec_space: gives the latent space of the profile's codec, for `codec_is_tokenizer`.
-        transport: how messages come back; Pipes' protocol over files where none is given.
-        report: told of every event of the worker's.
+        models, transport, report: as `WorkerEngine`.
     """
+
+    name: ClassVar[str] = NAME
+    needs: ClassVar[frozenset[Part]] = frozenset({"view", "prompt", "depth", "cameras"})
+    gives: ClassVar[frozenset[Part]] = frozenset({"frames", "latents"})
+    told: ClassVar[frozenset[str]] = frozenset(
+        {"source", "checkpoints", "frames", "height", "width", "frames_per_second", "steps", "guidance"}
+        | {"negative_prompt", "text_encoder", "offload", "edge_threshold", "foreground_masking", "noise_augmentation"}
+    )
 
     def __init__(
         self,
         settings: Gen3cSettings,
         codec_space: Callable[[], LatentSpace] | None = None,
+        models: ResidentModels | None = None,
         transport: Transport | None = None,
         report: Callable[[Event], None] | None = None,
     ) -> None:
-        self.settings = settings
+        super().__init__(settings, models, transport, report)
         self.codec_space = codec_space
-        told = settings.model_dump(include=set(_TOLD))
-        self.calls = WorkerCalls(NAME, settings, told, transport, report)
 
     @property
-    def contract(self) -> EngineContract:
-        """What the engine needs and gives; nothing is started."""
-        return EngineContract(
-            NAME,
-            "worker",
-            frozenset({"view", "prompt", "depth", "cameras"}),
-            frozenset({"frames", "latents"}),
-            self.identity.licence,
-        )
+    def licence(self) -> str:
+        """Of the weights and of Lyra's code."""
+        return f"{self.settings.licence} AND {CODE_LICENCE}"
 
-    @property
-    def identity(self) -> EngineIdentity:
-        """The engine with its checkpoint's name."""
-        return EngineIdentity(NAME, f"{self.settings.licence} AND {CODE_LICENCE}", {"checkpoint": "Gen3C-Cosmos-7B"})
+    @functools.cached_property
+    def weights(self) -> Mapping[str, str]:
+        """The declared version of the checkpoints, else the digests of their files, the text encoder's where it is
+        loaded."""
+        return declared_or_digests(self.settings.weights_version, NAME, self._files)
 
-    def close(self) -> None:
-        """End the worker's process."""
-        self.calls.close()
+    def _files(self) -> dict[str, Path]:
+        place, found = Path(self.settings.checkpoints), dict[str, Path]()
+        for folder in (CHECKPOINT, TOKENIZER, *([TEXT_ENCODER] if self.settings.text_encoder else [])):
+            # The name of one that is not there stands for the files that are missed.
+            found |= files_below(place, folder) or {folder: place / folder}
+        return found
 
     def open_scene(self, scaffold: Scaffold, view: View, prompt: str) -> Gen3cScene:
         """Get the scene's source ready: the view with its depth, or the frames of its video with theirs.
@@ -114,12 +124,6 @@ class Gen3cVideo:
             )
         words = prompt if self.settings.use_prompt else ""
         return Gen3cScene(self, view, words, Source.of(scaffold, view, self.settings.unknown_depth))
-
-
-_TOLD = (
-    *("source", "checkpoints", "frames", "height", "width", "frames_per_second", "steps", "guidance"),
-    *("negative_prompt", "text_encoder", "offload", "edge_threshold", "foreground_masking", "noise_augmentation"),
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -182,13 +186,13 @@ class Gen3cScene:
             StageFailed: the worker has no result, or two seeds gave a broken clip.
         """
         self._require_size(cameras)
-        answers: list[Answer[Gen3cResult]] = []
+        answers: list[WorkerOutcome[Gen3cResult]] = []
         # Lyra's generator starts from the source's first frame: a path that ends there is made from its end.
-        backwards = runs_backwards(cameras, self._input_clip())
+        backwards = runs_backwards([camera.c2w for camera in cameras], self._input_clip().c2w)
 
         def make(tried: int) -> Gen3cResult:
             # NumPy, which Lyra draws its noise with, takes 32 bits.
-            answers.append(self.engine.calls.ask(self._question(cameras, tried % _SEEDS, backwards)))
+            answers.append(self.engine.worker.ask(self._task(cameras, tried % _SEEDS, backwards)))
             return answers[-1].get()
 
         checked = checked_output(
@@ -239,7 +243,7 @@ class Gen3cScene:
         """The input video; a picture is one of a single frame."""
         return self.view.clip or InputClip(self.view.picture[None], np.eye(4, dtype=np.float32)[None], "view")
 
-    def _question(self, cameras: Sequence[Camera], seed: int, backwards: bool) -> Question[Gen3cResult]:
+    def _task(self, cameras: Sequence[Camera], seed: int, backwards: bool) -> BatchTask[Gen3cResult]:
         """What the worker is asked; where the path is made backwards, it and the source run from their ends."""
         source, step = self.source, -1 if backwards else 1
         c2w = in_unit(np.stack([camera.c2w for camera in cameras[::step]]), source.unit)
@@ -263,7 +267,7 @@ class Gen3cScene:
                     raise invalid_output(name, "the clip was made with other cameras than were commanded")
             return read_result(output, len(cameras), cameras[0].height, cameras[0].width, figures)
 
-        return Question("clip", write, read, frames=len(cameras))
+        return BatchTask("clip", write, read, frames=len(cameras))
 
     def _space(self, own: LatentSpace) -> LatentSpace:
         """The space that the latents are declared in."""

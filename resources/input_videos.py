@@ -14,13 +14,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from ..datasets.errors import CorruptFileError, InputError
 from ..datasets.video import rgb_of_frame
+from .profile_sections import EveryPositive, Section
+from .quantities import Duration
 
 if TYPE_CHECKING:
     import av.container
@@ -71,21 +74,17 @@ def _rebuild(problem: VideoProblem, found: str, where: str, remedy: str) -> Vide
     return VideoRefused(problem, found, where=where, remedy=remedy)
 
 
-@dataclass(frozen=True, slots=True)
-class VideoLimits:
-    """What a video must keep to.
+class VideoLimits(Section):
+    """Videos outside these limits are rejected, by name; so are those too short for a clip."""
 
-    Attributes:
-        minimum_side: least height and width of its upright frames, pixels.
-        maximum_pixels: most pixels of a frame.
-        minimum_frames: fewest frames of the file.
-        maximum_seconds: longest duration.
-    """
-
-    minimum_side: int = 128
-    maximum_pixels: int = 8_847_360
-    minimum_frames: int = 2
-    maximum_seconds: float = 600.0
+    minimum_side_pixels: EveryPositive = 128
+    """Shorter side of the smallest frames taken, upright."""
+    maximum_pixels: EveryPositive = 8_847_360
+    """Width times height of the largest frames taken."""
+    minimum_frames: EveryPositive = 2
+    """Fewest frames of a video."""
+    maximum_duration: Annotated[Duration, Field(gt=0)] = 600.0
+    """Longest video taken, of which a clip is one part."""
 
     def check(self, *, height: int, width: int, frames: int, seconds: float, where: str) -> None:
         """Refuse a video outside the limits. Raises VideoRefused."""
@@ -93,8 +92,8 @@ class VideoLimits:
         if height * width > self.maximum_pixels:
             found = f"{size}, the limit is {self.maximum_pixels:,}"
             raise VideoRefused(VideoProblem.TOO_LARGE, found, where=where, remedy="Scale it down, or raise the limit.")
-        if min(height, width) < self.minimum_side:
-            found = f"{size}, each side must have at least {self.minimum_side}"
+        if min(height, width) < self.minimum_side_pixels:
+            found = f"{size}, each side must have at least {self.minimum_side_pixels}"
             raise VideoRefused(VideoProblem.TOO_SMALL, found, where=where, remedy="Use a larger version of it.")
         if frames < self.minimum_frames:
             found = f"it has {frames} frames, {self.minimum_frames} are asked for"
@@ -103,8 +102,8 @@ class VideoLimits:
 
     def check_duration(self, seconds: float, *, where: str) -> None:
         """Refuse a video that is too long. Raises VideoRefused."""
-        if seconds > self.maximum_seconds:
-            found = f"it lasts {seconds:.4g} s, the limit is {self.maximum_seconds:g}"
+        if seconds > self.maximum_duration:
+            found = f"it lasts {seconds:.4g} s, the limit is {self.maximum_duration:g}"
             raise VideoRefused(VideoProblem.TOO_LONG, found, where=where, remedy="Cut it, or raise the limit.")
 
 

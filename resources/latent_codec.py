@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,16 +17,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets.errors import ContractError, EngineError
-from ..datasets.files import sha256_of_file
 from ..datasets.latent_spaces import LatentSpace
 from .loading_lock import LOADING
+from .model_files import (
+    MODEL_CONFIG,
+    UNKNOWN_LICENCE,
+    card_licence,
+    download_command,
+    file_digest,
+    hub_folder,
+    read_json,
+    require_complete,
+)
 
 UInt8 = NDArray[np.uint8]
 Float16 = NDArray[np.float16]
 
 SHIPPED_WEIGHTS = Path(__file__).parent / "weights"
 LATENT_SPACE_FILE = "latent_space.json"
-UNKNOWN_LICENCE = "unknown"
+PIPELINE_PART = "vae"
+"""Name of a pipeline's part that is its autoencoder."""
 
 
 class CodecNetwork(Protocol):
@@ -216,18 +224,23 @@ def weights_folder(weights: str | Path, *, revision: str | None = None) -> Path:
         revision: of a hub id.
 
     Raises:
-        EngineError: there is no such folder here, or it lacks the files.
+        EngineError: there is no such folder here, or it lacks files.
     """
     shipped, given = SHIPPED_WEIGHTS / str(weights), Path(weights)
-    folder = next((path for path in (shipped, given) if path.is_dir()), None) or _hub_snapshot(str(weights), revision)
-    if not (folder / "config.json").exists() and (folder / "vae" / "config.json").exists():
-        folder = folder / "vae"
-    if not (folder / "config.json").exists() or not _weight_files(folder):
+    folder = next((path for path in (shipped, given) if path.is_dir()), None)
+    download = None
+    if folder is None:
+        folder = _cached_folder(str(weights), revision)
+        download = download_command(str(weights), revision)
+    if not (folder / MODEL_CONFIG).exists() and (folder / PIPELINE_PART / MODEL_CONFIG).exists():
+        folder = folder / PIPELINE_PART
+    if not (folder / MODEL_CONFIG).exists() or not _weight_files(folder):
         raise EngineError(
-            "config.json or *.safetensors is missing",
+            f"{MODEL_CONFIG} or *.safetensors is missing",
             where=str(folder),
-            remedy="Give a folder as save_pretrained writes it, or download the whole model",
+            remedy=f"Download the rest: {download}" if download else "Give a folder as save_pretrained writes it",
         )
+    require_complete(folder, None, download)
     return folder
 
 
@@ -237,23 +250,20 @@ def weights_digest(weights: str | Path, *, revision: str | None = None) -> str:
     Raises:
         EngineError: as `weights_folder`.
     """
-    digests = [sha256_of_file(path) for path in _weight_files(weights_folder(weights, revision=revision))]
+    digests = [file_digest(path) for path in _weight_files(weights_folder(weights, revision=revision))]
     joined = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
     return f"sha256:{joined}"
 
 
 def weights_licence(weights: str | Path, *, revision: str | None = None) -> str:
-    """The licence that the model's card (README.md) names, or "unknown".
+    """The licence that the card (README.md) of the model, or of the pipeline that it is part of, names, or "unknown".
 
     Raises:
         EngineError: as `weights_folder`.
     """
     folder = weights_folder(weights, revision=revision)
-    for card in (folder / "README.md", folder.parent / "README.md"):
-        found = re.search(r"^license(?:_name)?:\s*(?!other\b)(\S.*)$", _front_matter(card), flags=re.MULTILINE)
-        if found:
-            return found[1].strip()
-    return UNKNOWN_LICENCE
+    own = card_licence(folder)
+    return card_licence(folder.parent) if own == UNKNOWN_LICENCE and folder.name == PIPELINE_PART else own
 
 
 def latent_space(weights: str | Path, *, revision: str | None = None) -> LatentSpace:
@@ -271,7 +281,7 @@ def latent_space(weights: str | Path, *, revision: str | None = None) -> LatentS
     digest = weights_digest(weights, revision=revision)
     declared = folder / LATENT_SPACE_FILE
     if declared.exists():
-        space = LatentSpace.from_json(json.loads(declared.read_text()), where=str(declared))
+        space = LatentSpace.from_json(read_json(declared), where=str(declared))
         if space.weights_digest != digest:
             raise EngineError(
                 f"the latent space is of weights {space.weights_digest}, these are {digest}",
@@ -280,10 +290,10 @@ def latent_space(weights: str | Path, *, revision: str | None = None) -> LatentS
             )
         return space
     try:
-        fields = ARCHITECTURES[architecture_of(folder)].space(_read_config(folder), folder)
+        fields = ARCHITECTURES[architecture_of(folder)].space(read_json(folder / MODEL_CONFIG), folder)
     except KeyError as error:
         raise EngineError(
-            f"the configuration has no {error}", where=str(folder / "config.json"), remedy="Download the model again"
+            f"the configuration has no {error}", where=str(folder / MODEL_CONFIG), remedy="Download the model again"
         ) from error
     return LatentSpace(
         id=_space_id(weights, revision),
@@ -369,13 +379,13 @@ def architecture_of(folder: Path) -> str:
     Raises:
         EngineError: none that is known.
     """
-    kind = _read_config(folder).get("_class_name")
+    kind = read_json(folder / MODEL_CONFIG).get("_class_name")
     for name, architecture in ARCHITECTURES.items():
         if architecture.class_name == kind:
             return name
     known = ", ".join(architecture.class_name for architecture in ARCHITECTURES.values())
     raise EngineError(
-        f"the model is of class {kind}", where=str(folder / "config.json"), remedy=f"Give one of these: {known}"
+        f"the model is of class {kind}", where=str(folder / MODEL_CONFIG), remedy=f"Give one of these: {known}"
     )
 
 
@@ -392,40 +402,25 @@ def _space_id(weights: str | Path, revision: str | None) -> str:
 
 def _scheduler_scale(folder: Path) -> float:
     scheduler = folder.parent / "scheduler" / "scheduler_config.json"
-    if folder.name != "vae" or not scheduler.exists():
+    if folder.name != PIPELINE_PART or not scheduler.exists():
         return 1.0
-    return float(json.loads(scheduler.read_text()).get("sigma_data", 1.0))
-
-
-def _front_matter(card: Path) -> str:
-    if not card.exists():
-        return ""
-    parts = card.read_text(encoding="utf-8").split("---\n", 2)
-    return parts[1] if len(parts) == 3 and not parts[0].strip() else ""
+    return float(read_json(scheduler).get("sigma_data", 1.0))
 
 
 def _weight_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.safetensors"))
 
 
-def _hub_snapshot(weights: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(weights, revision=revision, local_files_only=True))
-    except (LocalEntryNotFoundError, HFValidationError, FileNotFoundError) as error:
+def _cached_folder(weights: str, revision: str | None) -> Path:
+    """Where the local hub cache has the files of a hub id, written owner/name."""
+    if len(weights.split("/")) != 2:
         shipped = ", ".join(sorted(path.name for path in SHIPPED_WEIGHTS.iterdir())) if SHIPPED_WEIGHTS.is_dir() else ""
-        option = f" --revision {revision}" if revision else ""
         raise EngineError(
-            f"no folder, shipped weights ({shipped or 'none'}) or local hub files of this name",
+            f"no folder and no shipped weights ({shipped or 'none'}) of this name",
             where=f"latent codec {weights!r}",
-            remedy=f"Give an existing folder, or download a hub model first: hf download {weights}{option}",
-        ) from error
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "config.json").read_text())
+            remedy="Give an existing folder, the id of shipped weights, or a hub id (owner/name)",
+        )
+    return hub_folder(weights, revision).path
 
 
 def _read_model(folder: Path) -> Any:

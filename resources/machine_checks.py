@@ -86,7 +86,7 @@ def section_checks(where: str, value: Any, profile: Profile) -> list[Check]:
         elif isinstance(section, LatentCodecSettings):
             checks.append(_checked(place, section, lambda codec=section: _codec(codec, profile)))
         elif isinstance(section, WorkerSettings):
-            checks.append(_worker(place, section))
+            checks.append(_worker(place, section, profile))
         elif hasattr(section, "engine"):
             checks.append(_checked(place, section, lambda embedded=section: _embedded(embedded)))
     return checks
@@ -290,12 +290,17 @@ def _codec(settings: LatentCodecSettings, profile: Profile) -> str:
     return f"{space.id}, {_gigabytes(needed)} on {settings.device} as {settings.precision}, {licence}"
 
 
-def _worker(where: str, settings: WorkerSettings) -> Check:
+def _worker(where: str, settings: WorkerSettings, profile: Profile) -> Check:
     subject = f"{where} ({getattr(settings, 'engine', 'worker')})"
     missing = settings.missing()
     if missing is not None:
         return Check(subject, missing, "missing", "Correct the worker's environment; `sceneloom workers` checks it.")
-    return Check(subject, f"environment of its own, {settings.device}; `sceneloom workers check` starts it")
+    memory, budget = settings.device_memory, profile.execution.device_memory
+    if memory is not None and budget is not None and memory > budget:
+        found = f"{_gigabytes(memory * 1e9)} are needed, execution.device_memory is {_gigabytes(budget * 1e9)}"
+        return Check(subject, found, "missing", "Raise execution.device_memory, or correct the worker's device_memory.")
+    share = f"{_gigabytes(memory * 1e9)} of {settings.device}" if memory is not None else settings.device
+    return Check(subject, f"environment of its own, {share}; `sceneloom workers check` starts it")
 
 
 def _require_memory(device: str, needed: int, profile: Profile) -> None:

@@ -26,8 +26,8 @@ class _Loaded:
     running: threading.Lock
 
 
-class ModelEngine:
-    """An engine around one transformers model, which is loaded when it is first needed and leased while it works.
+class LibraryEngine:
+    """An engine around one model of a library: its files, and what it declares by them before anything is loaded.
 
     Args:
         settings: the model's and the engine's settings.
@@ -35,13 +35,13 @@ class ModelEngine:
 
     Attributes:
         name, needs, gives: as the contract declares them.
-        model_class: the transformers class.
+        part_licences: of parts that come from others, where the model's card names its own licence alone.
     """
 
     name: ClassVar[str]
     needs: ClassVar[frozenset[Part]]
     gives: ClassVar[frozenset[Part]]
-    model_class: ClassVar[str]
+    part_licences: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, settings: ModelSettings, models: ResidentModels | None = None) -> None:
         self._model_settings = settings
@@ -55,12 +55,32 @@ class ModelEngine:
     @property
     def contract(self) -> EngineContract:
         """What the engine needs and gives; nothing is loaded. Raises EngineError as `source`."""
-        return EngineContract(self.name, "library", self.needs, self.gives, self.source.licence, self._memory)
+        return EngineContract(self.name, "library", self.needs, self.gives, self.licence, self._device_memory)
+
+    @functools.cached_property
+    def _device_memory(self) -> int:
+        return device_memory_bytes(self._model_settings)
 
     @property
     def identity(self) -> EngineIdentity:
         """The engine with the digests of all files that its model is read from."""
-        return EngineIdentity(self.name, self.source.licence, self.source.files_digest)
+        return EngineIdentity(self.name, self.licence, self.source.files_digest)
+
+    @property
+    def licence(self) -> str:
+        """Of the whole model: what the settings say, else what its card says and what its parts come under."""
+        parts = () if self._model_settings.licence else self.part_licences
+        return " AND ".join(dict.fromkeys((self.source.licence, *parts)))
+
+
+class ModelEngine(LibraryEngine):
+    """An engine around one transformers model, which is loaded when it is first needed and leased while it works.
+
+    Attributes:
+        model_class: the transformers class.
+    """
+
+    model_class: ClassVar[str]
 
     @property
     def place(self) -> str:
@@ -97,15 +117,11 @@ class ModelEngine:
         name = lease_name(self.model_class, settings, ModelSettings.model_fields, **self.loaded_with())
         with (
             out_of_memory_told(settings.device, self.place),
-            self._models.get(name, self._memory, settings.device, self._load_with_lock) as loaded,
+            self._models.get(name, self.contract.device_memory_bytes, settings.device, self._load_with_lock) as loaded,
             loaded.running,
             torch.inference_mode(),
         ):
             yield loaded.model
-
-    @functools.cached_property
-    def _memory(self) -> int:
-        return device_memory_bytes(self._model_settings)
 
     def _load_with_lock(self) -> _Loaded:
         return _Loaded(self.load(), threading.Lock())

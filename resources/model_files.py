@@ -18,7 +18,7 @@ from typing import Any
 
 from ..datasets.errors import EngineError
 from ..datasets.files import sha256_of_file, write_bytes_atomically
-from .model_settings import ModelSettings
+from .model_settings import ModelSettings, Precision
 
 PIPELINE_INDEX = "model_index.json"
 MODEL_CONFIG = "config.json"
@@ -43,7 +43,8 @@ GATED_MODELS = {
 }
 """Hub ids whose files are given only to accounts that accepted the licence named, as their model cards ask."""
 
-_READ_BY_LIBRARIES = {".safetensors", ".bin", ".pt", ".pth", ".json", ".txt", ".model", ".jinja"}
+READ_BY_LIBRARIES = frozenset({".safetensors", ".bin", ".pt", ".pth", ".json", ".txt", ".model", ".jinja"})
+"""Endings of the files that hold a model: weights, configurations, tokenizers."""
 _WEIGHTS = (".safetensors", ".bin")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -99,7 +100,7 @@ def model_source(settings: ModelSettings, *, subfolder: str | None = None) -> Mo
         id=settings.id or found.path.name,
         revision=settings.revision,
         commit=found.commit,
-        files_digest={name: _digest(found.path / name) for name in _files_read(found.path, subfolder)},
+        files_digest={name: file_digest(found.path / name) for name in _files_read(found.path, subfolder)},
         licence=model_licence(settings, found.path),
     )
 
@@ -110,7 +111,7 @@ def model_folder(settings: ModelSettings, *, subfolder: str | None = None) -> Mo
     Raises:
         EngineError: as `model_source`.
     """
-    found = _hub_folder(settings.id, settings.revision) if settings.id else _given_folder(settings.weights)
+    found = hub_folder(settings.id, settings.revision) if settings.id else _given_folder(settings.weights)
     required = Path(subfolder, MODEL_CONFIG) if subfolder else None
     if required is not None and not (found.path / required).exists():
         raise EngineError(
@@ -124,13 +125,14 @@ def model_folder(settings: ModelSettings, *, subfolder: str | None = None) -> Mo
             where=str(found.path),
             remedy="Give a folder as written by save_pretrained, or download the whole model.",
         )
-    _require_complete(found.path, subfolder, _download_command(settings))
+    download = download_command(settings.id, settings.revision) if settings.id else None
+    require_complete(found.path, subfolder, download)
     return found
 
 
 def model_licence(settings: ModelSettings, folder: Path) -> str:
     """Licence of the weights: what the settings say, else the model card in the folder; "unknown" without either."""
-    return settings.licence or _card_licence(folder)
+    return settings.licence or card_licence(folder)
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -176,7 +178,7 @@ def device_memory_bytes(settings: ModelSettings, *, subfolder: str | None = None
     for name in _weight_files(folder, subfolder):
         part = Path(name).parent.as_posix()
         sizes.setdefault(part, []).extend(
-            count * _bytes_per_element(settings, part) for count in _element_counts(folder / name)
+            count * _bytes_per_element(settings, part) for count in element_counts(folder / name)
         )
     if not sizes:
         return 0
@@ -185,6 +187,8 @@ def device_memory_bytes(settings: ModelSettings, *, subfolder: str | None = None
     parts = [sum(tensors) for tensors in sizes.values()]
     return round(max(parts) if settings.offload == "model" else sum(parts))
 
+
+BYTES_PER_ELEMENT: dict[Precision, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 DENOISERS = ("transformer", "transformer_2", "unet")
 """Names of the parts of a pipeline that denoise."""
@@ -196,13 +200,14 @@ def is_quantised_part(name: str) -> bool:
 
 
 def _bytes_per_element(settings: ModelSettings, part: str) -> float:
-    full = {"float32": 4, "bfloat16": 2, "float16": 2}[settings.precision]
+    full = BYTES_PER_ELEMENT[settings.precision]
     if settings.quantisation == "none" or not (part == "." or is_quantised_part(part)):
         return full
     return 0.5 if settings.quantisation == "bitsandbytes_4bit" else 1
 
 
-def _element_counts(file: Path) -> Iterator[float]:
+def element_counts(file: Path) -> Iterator[float]:
+    """How many elements each tensor of a file of weights has; none of them is read."""
     if file.suffix != ".safetensors":
         # A pickle cannot be looked into without running it; its size in float32 is the nearest guess.
         yield file.stat().st_size / 4
@@ -238,7 +243,12 @@ def _given_folder(location: str) -> ModelFolder:
     return ModelFolder(folder, None)
 
 
-def _hub_folder(hub_id: str, revision: str | None) -> ModelFolder:
+def hub_folder(hub_id: str, revision: str | None) -> ModelFolder:
+    """Where the local hub cache has the files of a hub id; whether they are complete is not looked at.
+
+    Raises:
+        EngineError: they are not there, or are of another revision.
+    """
     from huggingface_hub import constants
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.file_download import repo_folder_name
@@ -261,13 +271,13 @@ def _hub_folder(hub_id: str, revision: str | None) -> ModelFolder:
         raise EngineError(
             f"the revision {wanted!r} is not in the local hub cache, which has {', '.join(present)}",
             where=hub_id,
-            remedy=f"Name one of these as the revision, or download this one: {_hf_download(hub_id, revision)}",
+            remedy=f"Name one of these as the revision, or download this one: {download_command(hub_id, revision)}",
         )
     raise _not_cached(hub_id, revision)
 
 
 def _not_cached(hub_id: str, revision: str | None) -> EngineError:
-    command = _hf_download(hub_id, revision)
+    command = download_command(hub_id, revision)
     licence = GATED_MODELS.get(hub_id)
     if licence is None:
         return EngineError(
@@ -300,11 +310,8 @@ def _revisions_present(cached: Path) -> list[str]:
     return [f"{commit} ({', '.join(names[commit])})" if commit in names else commit for commit in commits]
 
 
-def _download_command(settings: ModelSettings) -> str | None:
-    return _hf_download(settings.id, settings.revision) if settings.id else None
-
-
-def _hf_download(hub_id: str, revision: str | None) -> str:
+def download_command(hub_id: str, revision: str | None) -> str:
+    """What fetches the files of a hub id."""
     return f"hf download {hub_id}" + (f" --revision {revision}" if revision else "")
 
 
@@ -323,15 +330,23 @@ def _files_read(folder: Path, subfolder: str | None) -> list[str]:
         path.relative_to(folder).as_posix()
         for place in places
         for path in (folder / place).iterdir()
-        if path.suffix in _READ_BY_LIBRARIES and not path.name.startswith(".") and path.is_file()
+        if path.suffix in READ_BY_LIBRARIES and not path.name.startswith(".") and path.is_file()
     ]
     if subfolder is None and (folder / PIPELINE_INDEX).exists():
         files.append(PIPELINE_INDEX)
     return sorted(files)
 
 
-def _require_complete(folder: Path, subfolder: str | None, download: str | None) -> None:
-    """Refuse a folder that lacks parts that its own indices name, as an interrupted download leaves it."""
+def require_complete(folder: Path, subfolder: str | None, download: str | None) -> None:
+    """Refuse a folder that lacks parts that its own indices name, as an interrupted download leaves it.
+
+    Args:
+        subfolder: look at this part of a pipeline alone.
+        download: what fetches the rest, for the remedy.
+
+    Raises:
+        EngineError: a part, weights or their contents are missing.
+    """
     remedy = f"Download the rest: {download}" if download else "Copy the whole folder again."
     parts = {subfolder: None} if subfolder is not None else pipeline_parts(folder)
     for name in parts:
@@ -358,7 +373,8 @@ def _missing_shards(place: Path) -> list[str]:
     return []
 
 
-def _digest(file: Path) -> str:
+def file_digest(file: Path) -> str:
+    """SHA-256 (64 hex digits) of a file; what large files hold is remembered as long as they are not written to."""
     blob = file.resolve().name
     if file.is_symlink() and _SHA256.fullmatch(blob):
         # The hub cache names large contents by their SHA-256.
@@ -395,7 +411,7 @@ def _read_note(note: Path) -> dict[str, Any] | None:
     return remembered if isinstance(remembered, dict) and _SHA256.fullmatch(str(remembered.get("sha256"))) else None
 
 
-def _card_licence(folder: Path) -> str:
+def card_licence(folder: Path) -> str:
     """The licence that the model card (README.md) names in its front matter; "unknown" where it names none."""
     card = folder / "README.md"
     if not card.is_file():

@@ -14,8 +14,8 @@ Offload = Literal["none", "model", "sequential"]
 Quantisation = Literal["none", "bitsandbytes_8bit", "bitsandbytes_4bit", "torchao_int8", "torchao_float8"]
 
 
-class ModelSettings(Section):
-    """A model of diffusers or transformers: a hub id whose files are on this machine, or a folder of weights."""
+class WeightsSettings(Section):
+    """Where a model's weights lie: a hub id whose files are on this machine, or a folder."""
 
     id: str | None = None
     """Hub id; its files must already be in the local hub cache."""
@@ -23,6 +23,25 @@ class ModelSettings(Section):
     """Folder as written by save_pretrained."""
     revision: str | None = None
     """Revision (commit, tag or branch) of the hub id; name a commit to make runs repeatable."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.id is None) == (self.path is None):
+            found = "neither id nor path is given" if self.id is None else "both id and path are given"
+            raise refusal(found, "Give one of the two.")
+        if self.revision is not None and self.id is None:
+            raise refusal("a revision without an id", "A revision belongs to a hub id; remove it, or give the id.")
+        return self
+
+    @property
+    def weights(self) -> str:
+        """The path or id to load from."""
+        return self.path or self.id or ""
+
+
+class ModelSettings(WeightsSettings):
+    """A model of diffusers or transformers, and how it is run."""
+
     licence: str | None = None
     """Licence of the weights; null: that of the model's card."""
     device: Device = "cpu"
@@ -44,17 +63,3 @@ class ModelSettings(Section):
     """Weights in fewer bits; the library named must be installed."""
     device_memory: Annotated[Memory, Field(gt=0)] | None = None
     """What the model takes on its device while it works; null: the size of its weights."""
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if (self.id is None) == (self.path is None):
-            found = "neither id nor path is given" if self.id is None else "both id and path are given"
-            raise refusal(found, "Give one of the two.")
-        if self.revision is not None and self.id is None:
-            raise refusal("a revision without an id", "A revision belongs to a hub id; remove it, or give the id.")
-        return self
-
-    @property
-    def weights(self) -> str:
-        """The path or id to load from."""
-        return self.path or self.id or ""

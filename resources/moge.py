@@ -6,10 +6,10 @@ Supervision", CVPR 2025; "MoGe-2: Accurate Monocular Geometry with Metric Scale 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,19 +17,14 @@ from numpy.typing import NDArray
 from ..datasets.camera_conventions import field_of_view_from_focal, intrinsics_from_matrix, resize_intrinsics
 from ..datasets.errors import SceneloomError
 from .depth_scaffolds import FARTHEST_DEPTH, without_edges
-from .engines import EngineContract, EngineIdentity, Scaffold, View
-from .worker_calls import Question, WorkerCalls, invalid_output, read_array, write_picture
+from .engines import Part, Scaffold, View
+from .worker_batches import BatchTask
+from .worker_engine import HubModelWorker
 from .worker_engine_settings import MogeSettings
 from .worker_failures import FailureClass, WorkerFailed
-from .worker_protocol import Event, Transport
+from .worker_results import invalid_output, read_array, write_picture
 
 NAME = "moge"
-LICENCES = {
-    "Ruicheng/moge-2-vitl-normal": "MIT",
-    "Ruicheng/moge-2-vitl": "MIT",
-    "Ruicheng/moge-vitl": "MIT",
-}
-"""Of MoGe's published weights."""
 _FOCAL_AGREEMENT = 1e-3
 
 
@@ -50,40 +45,21 @@ class MogeResult:
     metric: bool
 
 
-class MogeScaffold:
-    """MoGe in an environment of its own.
+class MogeScaffold(HubModelWorker[MogeSettings]):
+    """MoGe in an environment of its own."""
 
-    Args:
-        settings: model, focal length, where it runs.
-        transport: how messages come back; Pipes' protocol over files where none is given.
-        report: told of every event of the worker's.
-    """
+    name: ClassVar[str] = NAME
+    needs: ClassVar[frozenset[Part]] = frozenset({"view"})
+    gives: ClassVar[frozenset[Part]] = frozenset({"scaffold", "depth"})
+    told: ClassVar[frozenset[str]] = frozenset({"model", "revision", "version", "resolution_level", "half_precision"})
+    licences: ClassVar[Mapping[str, str]] = {
+        "Ruicheng/moge-2-vitl-normal": "MIT",
+        "Ruicheng/moge-vitl": "Apache-2.0",
+    }
 
-    def __init__(
-        self,
-        settings: MogeSettings,
-        transport: Transport | None = None,
-        report: Callable[[Event], None] | None = None,
-    ) -> None:
-        self.settings = settings
-        told = settings.model_dump(include={"model", "revision", "version", "resolution_level", "half_precision"})
-        self.calls = WorkerCalls(NAME, settings, told, transport, report)
-
-    @property
-    def contract(self) -> EngineContract:
-        """What the engine needs and gives; nothing is started."""
-        return EngineContract(
-            NAME, "worker", frozenset({"view"}), frozenset({"scaffold", "depth"}), self.identity.licence
-        )
-
-    @property
-    def identity(self) -> EngineIdentity:
-        """The engine; which weights it runs is among its settings."""
-        return EngineIdentity(NAME, self.settings.licence or LICENCES.get(self.settings.model, "unknown"))
-
-    def close(self) -> None:
-        """End the worker's process."""
-        self.calls.close()
+    def files_at(self, path: Path) -> Mapping[str, Path]:
+        """A folder's model.pt, or the file itself."""
+        return {"model.pt": path / "model.pt" if path.is_dir() else path}
 
     def build_scaffold(self, view: View, *, seed: int) -> Scaffold:
         """Depth at the view's size; nothing is drawn, so every seed gives the same.
@@ -105,7 +81,7 @@ class MogeScaffold:
         def read(output: Path, figures: Mapping[str, Any]) -> MogeResult:
             return read_result(output, height, width, self.settings, figures)
 
-        answer = self.calls.ask(Question("view", write, read))
+        answer = self.worker.ask(BatchTask("view", write, read))
         found = answer.get()
         intrinsics = found.intrinsics
         if self.settings.focal == "view":
@@ -119,7 +95,7 @@ class MogeScaffold:
             "focal_pixels": float(found.intrinsics[0]),
             "masked_out": float(1 - found.mask.mean()),
             **edges,
-            "model": {"id": self.settings.model, "revision": self.settings.revision, "version": self.settings.version},
+            "model": {**self.model_facts(), "version": self.settings.version},
             **answer.facts(),
         }
         return Scaffold(depth, intrinsics, found.metric, None, notes)

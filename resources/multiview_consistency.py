@@ -25,6 +25,7 @@ from ..ops.gaussian_scene import Gaussians
 from ..ops.gaussian_views import camera_tensors
 from ..ops.hole_selection import spread_views
 from .engines import Part, View
+from .failures import Reason, StageFailed
 from .model_files import PIPELINE_INDEX, read_json
 from .pipeline_engine import PipelineEngine, require_size, seeded
 from .resident_models import ResidentModels
@@ -114,6 +115,9 @@ def sample_consistent_views(
         iterations: of each fit.
         scale: depth of the scene, for the fit.
         seed: of the noise and the fits' draws.
+
+    Raises:
+        StageFailed: the model predicts what is not finite.
     """
     import torch
 
@@ -128,6 +132,12 @@ def sample_consistent_views(
         alpha, sigma = _amplitudes(denoiser.scheduler, timestep)
         predicted = _noise_of(denoiser, denoiser.predict(noisy, timestep), noisy, alpha, sigma)
         pictures = denoiser.decode((noisy - sigma * predicted) / alpha)
+        if not torch.isfinite(pictures).all():
+            raise StageFailed(
+                Reason.CONTRACT_VIOLATION,
+                f"multi-view consistency: the views predicted in step {step + 1} are not finite. Check the model's "
+                "precision (bfloat16 or float32) and its files.",
+            )
         targets = [
             TargetView(picture.permute(1, 2, 0), pose, cameras.intrinsics)
             for picture, pose in zip(pictures, cameras.c2w, strict=True)
@@ -201,7 +211,7 @@ class MultiviewConsistency(PipelineEngine):
         Raises:
             ConfigError: the model does not take the views' size, or the schedule has fewer steps than are asked for.
             EngineError: the model cannot be loaded.
-            StageFailed: memory ran out.
+            StageFailed: memory ran out, or the model predicts what is not finite.
         """
         height, width = (side + 2 * margin for side in view.picture.shape[:2])
         lens = crop_intrinsics(intrinsics, top=-margin, left=-margin)

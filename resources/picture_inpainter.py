@@ -23,6 +23,8 @@ from .vistadream_settings import (
 
 Bool = NDArray[np.bool_]
 UInt8 = NDArray[np.uint8]
+Painted = tuple[Any, None, dict[str, Any]]
+"""(1, 3, H, W) tensor of 0 to 1, no latents, and the notes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +99,10 @@ class PipelineInpainter(PipelineEngine):
         return InpaintedPicture(painted, {**made.output.notes, **made.for_record(), "memory": made.output.memory})
 
     def _paint(self, prompt: str, picture: UInt8, holes: Bool, seed: int) -> Made:
-        outcome = self.run(lambda pipeline: self.call(pipeline, prompt, picture, holes, seed))
-        painted, notes = outcome.output
-        return Made.of(painted, None, notes, memory=outcome.for_record())
+        return self.made(lambda pipeline: self.call(pipeline, prompt, picture, holes, seed))
 
-    def call(self, pipeline: Any, prompt: str, picture: UInt8, holes: Bool, seed: int) -> tuple[Any, dict[str, Any]]:
-        """(1, 3, H, W) tensor of 0 to 1, and the notes."""
+    def call(self, pipeline: Any, prompt: str, picture: UInt8, holes: Bool, seed: int) -> Painted:
+        """What the pipeline paints."""
         raise NotImplementedError
 
 
@@ -120,7 +120,7 @@ class FluxFillInpainter(PipelineInpainter):
         """FluxFillPipeline."""
         return "FluxFillPipeline"
 
-    def call(self, pipeline: Any, prompt: str, picture: UInt8, holes: Bool, seed: int) -> tuple[Any, dict[str, Any]]:
+    def call(self, pipeline: Any, prompt: str, picture: UInt8, holes: Bool, seed: int) -> Painted:
         """As the base's."""
         return fill_picture(self, pipeline, self.settings, prompt, picture, holes, seed=seed)
 
@@ -139,7 +139,7 @@ class StableDiffusionInpainter(PipelineInpainter):
         """StableDiffusionInpaintPipeline."""
         return "StableDiffusionInpaintPipeline"
 
-    def call(self, pipeline: Any, prompt: str, picture: UInt8, holes: Bool, seed: int) -> tuple[Any, dict[str, Any]]:
+    def call(self, pipeline: Any, prompt: str, picture: UInt8, holes: Bool, seed: int) -> Painted:
         """As the base's."""
         settings = self.settings
         height, width = holes.shape
@@ -160,7 +160,7 @@ class StableDiffusionInpainter(PipelineInpainter):
             generator=seeded(seed),
             output_type="pt",
         )
-        return output.images, self.notes(
+        notes = self.notes(
             pipeline,
             output,
             steps=settings.steps,
@@ -168,6 +168,7 @@ class StableDiffusionInpainter(PipelineInpainter):
             prompt=prompt,
             negative_prompt=settings.negative_prompt,
         )
+        return output.images, None, notes
 
     def _encode(self, pipeline: Any, prompt: str) -> tuple[Any, ...]:
         return pipeline.encode_prompt(
@@ -184,8 +185,8 @@ def fill_picture(
     holes: Bool,
     *,
     seed: int,
-) -> tuple[Any, dict[str, Any]]:
-    """(1, 3, H, W) tensor of 0 to 1 that FluxFillPipeline paints, and the notes.
+) -> Painted:
+    """What FluxFillPipeline paints.
 
     Args:
         engine: whose embeddings are remembered and whose notes are written.
@@ -218,7 +219,7 @@ def fill_picture(
         generator=seeded(seed),
         output_type="pt",
     )
-    return output.images, engine.notes(
+    notes = engine.notes(
         pipeline,
         output,
         steps=settings.steps,
@@ -226,6 +227,7 @@ def fill_picture(
         prompt=prompt,
         prompt_tokens=settings.prompt_tokens,
     )
+    return output.images, None, notes
 
 
 def make_inpainter(

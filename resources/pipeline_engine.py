@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,16 +15,18 @@ from numpy.typing import NDArray
 from ..datasets.errors import ConfigError, EngineError
 from ..datasets.latent_spaces import LatentSpace
 from .diffusers_settings import PipelineSettings
-from .engines import Camera, EngineContract, EngineIdentity, Part, View
+from .engines import Camera, View
 from .failures import Reason, StageFailed
 from .memory_ladder import LadderOutcome, MemoryLadder, pipeline_steps, steps_to
-from .model_loading import ModelSource, device_memory_bytes, load_model, load_pipeline, model_facts, model_source
+from .model_engine import LibraryEngine
+from .model_loading import load_model, load_pipeline, model_facts
 from .model_settings import ModelSettings, Precision
 from .output_retries import CheckedOutput, Fault, checked_output, frames_fault
+from .recently_used import RecentlyUsed
 from .resident_models import ResidentModels, lease_name
 
 REMEMBERED_PROMPTS = 64
-"""Distinct texts whose embeddings are kept, those used last; in Flux, the largest, they take 4 MB each."""
+"""Distinct texts whose embeddings are kept on the host, those used last; in Flux, the largest, they take 4 MB each."""
 
 _SEED_LIMIT = 2**63
 
@@ -42,42 +43,14 @@ class _Loaded:
     running: threading.Lock
 
 
-class PipelineEngine:
-    """An engine around one diffusers pipeline, which is loaded when it is first needed and leased while it works.
+class PipelineEngine(LibraryEngine):
+    """An engine around one diffusers pipeline, which is loaded when it is first needed and leased while it works."""
 
-    Args:
-        settings: the model's and the engine's settings.
-        models: where the pipeline stays loaded; None: among models of its own, without a limit.
-
-    Attributes:
-        name, needs, gives: as the contract declares them.
-    """
-
-    name: ClassVar[str]
-    needs: ClassVar[frozenset[Part]]
-    gives: ClassVar[frozenset[Part]]
+    _model_settings: PipelineSettings
 
     def __init__(self, settings: PipelineSettings, models: ResidentModels | None = None) -> None:
-        self._model_settings = settings
-        self._models = models or ResidentModels(None)
-        self._embeddings = PromptEmbeddings()
-
-    @functools.cached_property
-    def source(self) -> ModelSource:
-        """The model's files on this machine. Raises EngineError where they are missing or incomplete."""
-        return model_source(self._model_settings)
-
-    @functools.cached_property
-    def contract(self) -> EngineContract:
-        """What the engine needs and gives; nothing is loaded. Raises EngineError as `source`."""
-        return EngineContract(
-            self.name, "library", self.needs, self.gives, self.source.licence, device_memory_bytes(self._model_settings)
-        )
-
-    @property
-    def identity(self) -> EngineIdentity:
-        """The engine with the digests of all files that its model is read from."""
-        return EngineIdentity(self.name, self.source.licence, self.source.files_digest)
+        super().__init__(settings, models)
+        self._embeddings: RecentlyUsed[tuple[str, ...], Any] = RecentlyUsed(REMEMBERED_PROMPTS)
 
     def class_name(self) -> str:
         """The diffusers pipeline class."""
@@ -100,6 +73,18 @@ class PipelineEngine:
         """
         with self._leased() as loaded:
             return loaded.ladder.run(lambda: work(loaded.pipeline))
+
+    def made(self, work: Callable[[Any], tuple[Any, Any, dict[str, Any]]]) -> Made:
+        """What the pipeline makes, on the host.
+
+        Args:
+            work: as `run` takes it; gives a video or picture and latents as `Made.of` takes them, and the notes.
+
+        Raises:
+            StageFailed: as `run`.
+        """
+        outcome = self.run(work)
+        return Made.of(*outcome.output, memory=outcome.for_record())
 
     @contextmanager
     def _leased(self) -> Iterator[_Loaded]:
@@ -139,8 +124,15 @@ class PipelineEngine:
         }
 
     def embeddings(self, key: tuple[str, ...], pipeline: Any, make: Callable[[], Any]) -> Any:
-        """What the text encoder makes of a text, made once while it is among the last that were used."""
-        return self._embeddings.get(key, make, device=pipeline._execution_device)
+        """What the text encoder makes of a text, made once while it is among the last that were used.
+
+        Args:
+            key: the text, and what else the embeddings depend on.
+            pipeline: on whose device they are wanted.
+            make: computes them, a tensor or a tuple of tensors; runs without gradients.
+        """
+        [embeddings] = self._embeddings.get([key], lambda _: [_on_the_host(make)])
+        return _moved(embeddings, pipeline._execution_device)
 
     def load(self) -> Any:
         """Load the pipeline."""
@@ -214,31 +206,11 @@ class VideoPipelineEngine(PipelineEngine):
         return latent_space(self.settings.weights, revision=self.settings.revision)
 
 
-class PromptEmbeddings:
-    """Text embeddings by their text, on the host, those used last. Shared by all threads of the process."""
+def _on_the_host(make: Callable[[], Any]) -> Any:
+    import torch
 
-    def __init__(self, capacity: int = REMEMBERED_PROMPTS) -> None:
-        self.capacity = capacity
-        self._by_key: OrderedDict[tuple[str, ...], Any] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: tuple[str, ...], make: Callable[[], Any], *, device: Any) -> Any:
-        """The embeddings of a text: a tensor or a tuple of tensors, on `device`.
-
-        Args:
-            key: the text, and what else they depend on.
-            make: computes them; runs without gradients, one at a time.
-        """
-        import torch
-
-        with self._lock:
-            if key not in self._by_key:
-                with torch.no_grad():
-                    self._by_key[key] = _moved(make(), "cpu")
-                if len(self._by_key) > self.capacity:
-                    self._by_key.popitem(last=False)
-            self._by_key.move_to_end(key)
-            return _moved(self._by_key[key], device)
+    with torch.no_grad():
+        return _moved(make(), "cpu")
 
 
 def _moved(embeddings: Any, device: Any) -> Any:
@@ -408,8 +380,3 @@ def require_view_size(cameras: Sequence[Camera], view: View, *, where: str) -> N
             where=where,
             remedy="Make the conditioning view again, at the clips' size.",
         )
-
-
-def sees_as(camera: Camera, intrinsics: NDArray[np.floating]) -> bool:
-    """Whether a camera is the view's own, at the origin and with its (4,) intrinsics, to what float32 resolves."""
-    return bool(np.allclose(camera.c2w, np.eye(4), atol=1e-5) and np.allclose(camera.intrinsics, intrinsics, rtol=1e-5))

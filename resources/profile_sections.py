@@ -30,7 +30,18 @@ def refusal(found: str, remedy: str, below: KeyPath = ()) -> PydanticCustomError
     return PydanticCustomError("refused", "{found}", {"found": found, "remedy": remedy, "below": below})
 
 
-def _absolute(location: str, info: ValidationInfo) -> str:
+def require_overlap_within(overlap_frames: int, window_frames: int) -> None:
+    """Refuse windows that would not get on along a clip. Raises PydanticCustomError."""
+    if overlap_frames >= window_frames:
+        raise refusal(
+            f"an overlap of {overlap_frames} in windows of {window_frames} frames",
+            "Let overlap_frames be smaller than window_frames.",
+            ("overlap_frames",),
+        )
+
+
+def absolute_location(location: str, info: ValidationInfo) -> str:
+    """A URL as it is, and a path made absolute against the folder that the profile lies in; for validation."""
     if not location.strip():
         raise refusal("an empty path", "Give a path or a URL.")
     if _URL_SCHEME.match(location):
@@ -39,11 +50,16 @@ def _absolute(location: str, info: ValidationInfo) -> str:
     return os.path.normpath(Path(folder, Path(location).expanduser()).absolute())
 
 
-LocationText = Annotated[str, AfterValidator(_absolute)]
+LocationText = Annotated[str, AfterValidator(absolute_location)]
 """A URL, or a path made absolute against the profile's folder."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Device = Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")]
 EveryPositive = Annotated[int, Field(ge=1)]
+
+
+def device_with_index(device: str) -> str:
+    """The one name of a device: "cuda" is its first, "cuda:0"."""
+    return "cuda:0" if device == "cuda" else device
 
 
 class Section(BaseModel):

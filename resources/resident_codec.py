@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +13,9 @@ from ..datasets.errors import ConfigError
 from ..datasets.latent_spaces import LatentSpace
 from .latent_codec import LatentCodec, architecture_of, latent_space, weights_folder
 from .memory_ladder import out_of_memory_told
+from .model_files import BYTES_PER_ELEMENT, element_counts
 from .profiles import LatentCodecSettings
 from .resident_models import ResidentModels, lease_name
-
-_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 class ResidentCodec:
@@ -61,7 +59,8 @@ class ResidentCodec:
         if settings.device_memory is not None:
             return round(settings.device_memory * 1e9)
         folder = weights_folder(settings.weights, revision=settings.revision)
-        return round(sum(_elements(file) for file in folder.glob("*.safetensors")) * _BYTES[settings.precision])
+        elements = sum(sum(element_counts(file)) for file in folder.glob("*.safetensors"))
+        return round(elements * BYTES_PER_ELEMENT[settings.precision])
 
     def encode(self, frames: NDArray[np.uint8] | Iterable[NDArray[np.uint8]]) -> NDArray[np.float16]:
         """As `LatentCodec.encode`. Raises also StageFailed when memory runs out (reason out_of_memory)."""
@@ -99,11 +98,3 @@ class ResidentCodec:
             revision=settings.revision,
             tiling=settings.tiling,
         )
-
-
-def _elements(file: Path) -> int:
-    from safetensors import safe_open
-
-    with safe_open(file, framework="np") as tensors:
-        names = tensors.keys()
-        return sum(int(np.prod(tensors.get_slice(name).get_shape())) for name in names)

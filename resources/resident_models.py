@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, cast
 
 from ..datasets.errors import EngineError
+from .profile_sections import device_with_index
 from .records import digest
 
 _Model = TypeVar("_Model")
@@ -94,7 +95,7 @@ class ResidentModels:
                 by this thread or by threads that wait for room themselves.
         """
         thread = threading.get_ident()
-        resident = self._lease(name, declared_bytes, _full_name(device), make, release, thread)
+        resident = self._lease(name, declared_bytes, device_with_index(device), make, release, thread)
         try:
             yield cast(_Model, resident.model.result())
         finally:
@@ -103,7 +104,7 @@ class ResidentModels:
     def release_idle(self, device: str | None = None) -> list[str]:
         """Release every model without a lease, of one device or of all; returns their names."""
         with self._changed:
-            place = None if device is None else _full_name(device)
+            place = None if device is None else device_with_index(device)
             leaving = [each for each in self._residents.values() if each.is_idle and place in (None, each.device)]
             self._mark_leaving(leaving, threading.get_ident())
         self._release(leaving)
@@ -316,10 +317,6 @@ def _device_bytes(device: str) -> int | None:
     # A device that is not there is refused, by name, where the model is loaded.
     there = torch.cuda.is_available() and int(device.partition(":")[2]) < torch.cuda.device_count()
     return torch.cuda.get_device_properties(device).total_memory if there else None
-
-
-def _full_name(device: str) -> str:
-    return "cuda:0" if device == "cuda" else device
 
 
 def _gigabytes(size: int) -> str:

@@ -24,15 +24,17 @@ from pathlib import Path
 from typing import Any
 
 from ..datasets.errors import ConfigError
+from .failures import Reason, StageFailed
+from .resident_models import ResidentModels
 from .worker_failures import FailureClass, WorkerFailed
 from .worker_process import (
     EXIT_GRACE,
     POLL_INTERVAL,
-    Process,
+    LaunchedWorker,
     Supervision,
     TaskEnded,
     WorkerTask,
-    end_of_file,
+    launch_extras,
     log_event,
     start,
 )
@@ -45,6 +47,8 @@ IDLE_POLL_INTERVAL = 0.25
 """Seconds between two looks at a worker that has no task."""
 
 _LIVE: weakref.WeakSet[ResidentWorker] = weakref.WeakSet()
+_PLACES = itertools.count()
+"""Numbers of workers among the models of their devices: each has a process, and so memory, of its own."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,12 +65,18 @@ class ResidentWorker:
 
     A worker that dies or hangs loses the task in hand and is launched again for those that wait. One that cannot take
     any task in hand fails all that wait, once; so does a failure that every task would share. It ends after the
-    settings' idle time, with `close`, when this process ends or is killed, and is launched again when it is needed.
+    settings' idle time, where other models need its room on the device, and is launched again when it is needed; for
+    good with `close`, and when this process ends or is killed.
+
+    Where its settings declare what it takes on its device, it has tasks only while it leases that from the memory that
+    all models of the device share. It is one of them: without a task it stays, until it is the least recently used and
+    another needs its room.
 
     Args:
         worker: its name; the file is workers/<name>_worker.py.
         settings: where it runs and how long it may take. Deadlines run only while there is a task.
         told: settings of the model, the same for every task.
+        models: the models of this process, with the budget of each device; None: it shares its device with nothing.
         transport: how messages come back; Pipes' protocol over files where none is given.
         report: told of every event as it comes, in a thread of its own; ids of tasks have a number added there.
     """
@@ -76,10 +86,13 @@ class ResidentWorker:
         worker: str,
         settings: WorkerSettings,
         told: Mapping[str, Any],
+        models: ResidentModels | None = None,
         transport: Transport | None = None,
         report: Callable[[Event], None] | None = None,
     ) -> None:
         self._worker = worker
+        self._models = models
+        self._place = f"worker {worker} {next(_PLACES)}"
         self._settings = settings
         self._told = told
         self._transport = transport or FileTransport()
@@ -90,8 +103,11 @@ class ResidentWorker:
         """The task that the worker has been told of."""
         self._ending = False
         """Whether the process is to be ended without waiting for the task that it has."""
+        self._closed = False
         self._thread: threading.Thread | None = None
         self._root: Path | None = None
+        self._scratches = 0
+        """Private directories that are in use."""
         self._numbers = itertools.count()
         _LIVE.add(self)
 
@@ -102,17 +118,22 @@ class ResidentWorker:
 
         Raises:
             ConfigError: the scratch directory cannot be used.
+            EngineError: the worker is declared larger than the memory of its device, or cannot fit beside what is used.
+            StageFailed: it was closed (reason interrupted).
         """
+        if not tasks:
+            return
         answers: queue.SimpleQueue[TaskEnded | BaseException] = queue.SimpleQueue()
-        self._hand_in(tasks, answers)
-        try:
-            for _ in tasks:
-                answer = answers.get()
-                if isinstance(answer, BaseException):
-                    raise answer
-                yield answer
-        finally:
-            self._give_up(answers)
+        with self._room():
+            self._hand_in(tasks, answers)
+            try:
+                for _ in tasks:
+                    answer = answers.get()
+                    if isinstance(answer, BaseException):
+                        raise answer
+                    yield answer
+            finally:
+                self._give_up(answers)
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
@@ -120,32 +141,48 @@ class ResidentWorker:
 
         Raises:
             ConfigError: it cannot be made.
+            StageFailed: the worker was closed (reason interrupted).
         """
-        folder = Path(tempfile.mkdtemp(prefix="tasks-", dir=self._own_root()))
+        with self._changed:
+            folder = Path(tempfile.mkdtemp(prefix="tasks-", dir=self._own_root()))
+            self._scratches += 1
         try:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+            with self._changed:
+                self._scratches -= 1
+                self._remove_root_when_closed()
 
-    def close(self) -> None:
-        """End the process. Tasks that are left fail; tasks that come later launch it again."""
+    def end(self) -> None:
+        """End the process and so free its memory; it is launched again when it is needed. Called while it has no task:
+        one that it had would be given up."""
         with self._changed:
             thread = self._thread
             self._ending = thread is not None
-            self._fail_waiting(_was_ended())
             self._changed.notify_all()
         if thread is not None:
             thread.join()
+
+    def close(self) -> None:
+        """End the process for good. Tasks that are left, and those that come later, fail as interrupted; none of them
+        launches it again."""
         with self._changed:
-            if self._root is not None and self._thread is None:
-                shutil.rmtree(self._root, ignore_errors=True)
-                self._root = None
+            self._closed = True
+            self._interrupt_waiting()
+        self.end()
+        with self._changed:
+            self._remove_root_when_closed()
+
+    def _was_closed(self) -> StageFailed:
+        found = f"the worker {self._worker} was closed while scenes were worked on"
+        return StageFailed(Reason.INTERRUPTED, f"{found}. What is finished is kept; run again to go on from there.")
 
     # ---------------------------------------------------------------- callers' side
 
     def _hand_in(self, tasks: Sequence[WorkerTask], answers: queue.SimpleQueue[TaskEnded | BaseException]) -> None:
-        self._own_root()
         with self._changed:
+            self._own_root()
             for task in tasks:
                 told = dataclasses.replace(task, id=f"{task.id}#{next(self._numbers)}")
                 self._waiting.append(_Entry(task, told, answers))
@@ -167,8 +204,10 @@ class ResidentWorker:
 
     def _own_root(self) -> Path:
         with self._changed:
+            if self._closed:
+                raise self._was_closed()
             if self._root is None:
-                parent = Path(self._settings.scratch or tempfile.gettempdir())
+                parent = self._settings.scratch_folder()
                 try:
                     parent.mkdir(parents=True, exist_ok=True)
                     self._root = Path(tempfile.mkdtemp(prefix=f"sceneloom-{self._worker}-", dir=parent))
@@ -178,12 +217,26 @@ class ResidentWorker:
                 weakref.finalize(self, shutil.rmtree, self._root, ignore_errors=True).atexit = False
             return self._root
 
+    def _remove_root_when_closed(self) -> None:
+        """Leave nothing behind; what a caller still reads from stays until it has read it."""
+        if self._closed and self._thread is None and not self._scratches and self._root is not None:
+            shutil.rmtree(self._root, ignore_errors=True)
+            self._root = None
+
+    def _room(self) -> contextlib.AbstractContextManager[object]:
+        """A lease of the memory that the worker is declared to take on its device."""
+        declared = self._settings.device_memory
+        if self._models is None or declared is None:
+            return contextlib.nullcontext()
+        size = round(declared * 1e9)
+        return self._models.get(self._place, size, self._settings.device, lambda: self, release=ResidentWorker.end)
+
     # ---------------------------------------------------------------- the thread that holds the process
 
     def _serve(self) -> None:
         try:
-            while self._is_needed():
-                self._launch()
+            while (root := self._next_root()) is not None:
+                self._launch(root)
         except BaseException as error:
             with self._changed:
                 if self._given is None and not self._waiting:
@@ -196,17 +249,20 @@ class ResidentWorker:
                 self._thread, self._ending = None, False
                 self._changed.notify_all()
 
-    def _is_needed(self) -> bool:
+    def _next_root(self) -> Path | None:
+        """Where the process is launched; None where no task waits for it: this thread is then none of the worker's."""
         with self._changed:
             self._ending = False
+            if self._closed:
+                self._interrupt_waiting()
             if not self._waiting:
                 self._thread = None
                 self._changed.notify_all()
-            return bool(self._waiting)
+                return None
+            return self._root
 
-    def _launch(self) -> None:
+    def _launch(self, root: Path) -> None:
         """One process, from its launch to its end."""
-        root = self._own_root()
         folder = root / f"launch-{next(self._numbers)}"
         folder.mkdir()
         try:
@@ -217,11 +273,13 @@ class ResidentWorker:
     def _run_process(self, root: Path, folder: Path) -> None:
         feed = Feed(folder / "feed.jsonl")
         (folder / "manifest.json").write_text(manifest(self._told, [], feed.path))
-        extras = {"manifest": str(folder / "manifest.json"), "end_with_input": True}
         log = folder / "worker.log"
-        supervision = Supervision([], self._settings, self._report, resident=True)
+        supervision = Supervision(self._settings, self._report)
         self._give_next(supervision, feed)
-        with self._transport.open(folder, extras) as channel:
+        with self._transport.open(folder, launch_extras(folder)) as channel:
+            if self._closed:
+                self._take_back()
+                return
             try:
                 process = start(self._worker, self._settings, channel, root, log)
             except WorkerFailed as failure:
@@ -234,18 +292,15 @@ class ResidentWorker:
         self._answer(supervision.take(channel.take()))
         with self._changed:
             if self._ending and self._given is not None:
-                self._answer_given(_ended(self._given, _was_ended()))
+                self._answer_given(self._was_closed() if self._closed else _ended(self._given, _was_ended()))
         if self._given is not None:
-            self._answer(supervision.conclude(process.exit_code, end_of_file(log)))
+            self._answer(supervision.conclude(process, log))
         if supervision.fruitless is not None:
             self._fail_all(supervision.fruitless)
-        with self._changed:
-            if self._given is not None:
-                # It ended between two tasks: this one was never in hand.
-                self._waiting.appendleft(self._given)
-                self._given = None
+        # It ended between two tasks: this one was never in hand.
+        self._take_back()
 
-    def _watch(self, supervision: Supervision, channel: Channel, process: Process, feed: Feed) -> None:
+    def _watch(self, supervision: Supervision, channel: Channel, process: LaunchedWorker, feed: Feed) -> None:
         """Until the process has ended, is to be ended, or has been idle for too long."""
         idle_since: float | None = None
         while not process.has_exited() and not supervision.is_over():
@@ -285,6 +340,18 @@ class ResidentWorker:
                 if one.failure is not None and one.failure.rule.stops_batch:
                     self._ending = True
                     self._fail_all(one.failure)
+
+    def _take_back(self) -> None:
+        """The task that the worker was told of waits again."""
+        with self._changed:
+            if self._given is not None:
+                self._waiting.appendleft(self._given)
+                self._given = None
+
+    def _interrupt_waiting(self) -> None:
+        for entry in self._waiting:
+            entry.answers.put(self._was_closed())
+        self._waiting.clear()
 
     def _fail_all(self, failure: WorkerFailed) -> None:
         """The task that the worker was told of, and those that wait."""

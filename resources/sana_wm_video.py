@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets.errors import EngineError
-from ..ops.video_chunks import join_chunks, plan_chunks
+from ..ops.video_chunks import plan_chunks
+from .chunked_clip import ChunkedClip
 from .diffusers_settings import SANA_WM_STRIDE, SanaWMVideoSettings
 from .engines import Camera, GeneratedClip, Part, Scaffold, View
 from .pipeline_engine import (
@@ -26,15 +27,15 @@ from .pipeline_engine import (
     VideoPipelineEngine,
     Window,
     chunk_seeds,
-    make_checked,
     picture_of,
     require_size,
     require_view_size,
     seeded,
-    sees_as,
 )
 from .resident_models import ResidentModels
 
+VAE_RUN, VAE_RUN_STRIDE = 96, 64
+"""Frames that the autoencoder takes at once, and from one such run to the next."""
 LEAST_WINDOW = 41
 """Frames below which the window is not halved when memory runs out: 2.5 s, for the model to know where things move."""
 
@@ -51,6 +52,7 @@ class SanaWMVideo(VideoPipelineEngine):
     needs: ClassVar[frozenset[Part]] = frozenset({"view", "prompt", "depth", "cameras"})
     gives: ClassVar[frozenset[Part]] = frozenset({"frames", "latents"})
     autoencoder: ClassVar[str] = "AutoencoderKLLTX2Video"
+    part_licences: ClassVar[tuple[str, ...]] = ("LTX-2 Community License",)
 
     def __init__(self, settings: SanaWMVideoSettings, models: ResidentModels | None = None) -> None:
         super().__init__(settings, models)
@@ -66,6 +68,18 @@ class SanaWMVideo(VideoPipelineEngine):
     def class_name(self) -> str:
         """SanaWMPipeline."""
         return "SanaWMPipeline"
+
+    def load(self) -> Any:
+        """The pipeline, with an autoencoder that takes long clips in overlapping runs of frames.
+
+        The model was trained on latents that were made so (huggingface/diffusers,
+        docs/source/en/api/pipelines/sana_wm.md); it bounds the memory that a long clip takes, too.
+        """
+        pipeline = super().load()
+        vae = pipeline.vae
+        vae.use_framewise_encoding = vae.use_framewise_decoding = True
+        vae.tile_sample_min_num_frames, vae.tile_sample_stride_num_frames = VAE_RUN, VAE_RUN_STRIDE
+        return pipeline
 
     def open_scene(self, scaffold: Scaffold, view: View, prompt: str) -> SanaWMScene:
         """Find the scene's scale and get the view ready.
@@ -127,32 +141,15 @@ class SanaWMScene:
     def _generate(self, path: Sequence[Camera], seed: int, window: int) -> GeneratedClip:
         """The clip forwards from the view, with `window` frames made at once."""
         chunks = plan_chunks(len(path), window=window, overlap=1, stride=SANA_WM_STRIDE)
-        frames, latents, notes = self.view.picture[None], None, {}
-        records, seams = [], []
+        clip = ChunkedClip(self.engine, self.view.picture[None])
         for chunk, chunk_seed in zip(chunks, chunk_seeds(seed, len(chunks)), strict=True):
-            make = functools.partial(self._make, path[chunk.start : chunk.stop], frames[-1])
-            where = f"frames {chunk.start} to {chunk.stop - 1}, engine {self.engine.name}"
-            checked = make_checked(make, seed=chunk_seed, where=where)
-            made = checked.output
-            records.append({**chunk.record(), **checked.for_record(), "memory": made.memory})
-            latents, notes = made.latents, made.notes
-            if chunk.overlap:
-                frames, seam = join_chunks(frames, chunk, made.frames)
-                seams.append(seam.record())
-            else:
-                frames = made.frames
-        given = latents if len(chunks) == 1 else None
-        return GeneratedClip(
-            frames=frames,
-            latents=given,
-            latent_space=None if given is None else self.engine.latent_space,
-            notes={**notes, "seed": seed, "window_frames": window, "chunks": records, "seams": seams},
-        )
+            make = functools.partial(self._make, path[chunk.start : chunk.stop], clip.frames[-1])
+            clip.add(chunk, make, seed=chunk_seed)
+        return clip.finished(seed=seed, window_frames=window)
 
     def _make(self, cameras: Sequence[Camera], first: NDArray[np.uint8], seed: int) -> Made:
         """A chunk that starts at the frame `first`."""
-        outcome = self.engine.run(functools.partial(self._call, cameras, first, seed))
-        return Made.of(*outcome.output, memory=outcome.for_record())
+        return self.engine.made(functools.partial(self._call, cameras, first, seed))
 
     def _call(
         self, cameras: Sequence[Camera], first: NDArray[np.uint8], seed: int, pipeline: Any
@@ -229,9 +226,9 @@ class SanaWMScene:
         )[2:]
 
     def _runs_backwards(self, cameras: Sequence[Camera]) -> bool:
-        if sees_as(cameras[0], self.scaffold.intrinsics):
+        if cameras[0].sees_as(self.scaffold.intrinsics):
             return False
-        if sees_as(cameras[-1], self.scaffold.intrinsics):
+        if cameras[-1].sees_as(self.scaffold.intrinsics):
             return True
         raise EngineError(
             "the path neither starts nor ends at the view's own camera, from which the model goes on",

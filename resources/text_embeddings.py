@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from .model_engine import load_processor
 from .model_files import MODEL_CONFIG, read_json
 from .model_loading import device_memory_bytes, load_model, model_facts, model_source
 from .model_settings import ModelSettings
+from .recently_used import RecentlyUsed
 from .resident_models import ResidentModels, lease_name
 from .transformers_settings import TextEncoderSettings
 
@@ -49,8 +49,7 @@ class TextEncoder:
         self.settings = settings
         self.source = model_source(settings, subfolder=settings.subfolder)
         self._models = models or ResidentModels(None)
-        self._known: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._known: RecentlyUsed[str, NDArray[np.float32]] = RecentlyUsed(REMEMBERED_TEXTS)
         self._require_family()
 
     @classmethod
@@ -75,24 +74,13 @@ class TextEncoder:
         Raises:
             EngineError: the encoder cannot be loaded, or gave values that are not finite.
         """
-        cleaned = [" ".join(text.split()) for text in texts]
-        with self._lock:
-            found = {text: self._known[text] for text in dict.fromkeys(cleaned) if text in self._known}
-            missing = [text for text in dict.fromkeys(cleaned) if text not in found]
-            if missing:
-                found |= self._computed(missing)
-            for text in found:
-                self._known[text] = found[text]
-                self._known.move_to_end(text)
-            while len(self._known) > REMEMBERED_TEXTS:
-                self._known.popitem(last=False)
-        return [found[text] for text in cleaned]
+        return self._known.get([" ".join(text.split()) for text in texts], self._computed)
 
     def facts(self) -> dict[str, Any]:
         """Whose files the encoder is read from and how it is run, JSON."""
         return model_facts(self.settings, self.source) | {"maximum_tokens": self.settings.maximum_tokens}
 
-    def _computed(self, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+    def _computed(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
         import torch
 
         name = lease_name("text encoder", self.settings, _LOADING)
@@ -102,7 +90,7 @@ class TextEncoder:
             loaded.running,
             torch.inference_mode(),
         ):
-            return {text: self._embedding(loaded, text) for text in texts}
+            return [self._embedding(loaded, text) for text in texts]
 
     def _embedding(self, loaded: _Loaded, text: str) -> NDArray[np.float32]:
         tokens = loaded.tokenizer(

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from .model_settings import ModelSettings, Precision
-from .profile_sections import EngineSettings, EveryPositive, Fraction, refusal
+from .profile_sections import EngineSettings, EveryPositive, Fraction, refusal, require_overlap_within
 
 EdgeBend = Annotated[float, Field(gt=0, le=1)]
 Point = Annotated[tuple[Fraction, Fraction], Field(strict=False)]
@@ -133,12 +133,7 @@ class CaptionSettings(EngineSettings, ModelSettings):
 
     @model_validator(mode="after")
     def _moves_on(self) -> Self:
-        if self.overlap_frames >= self.window_frames:
-            raise refusal(
-                f"an overlap of {self.overlap_frames} in windows of {self.window_frames} frames",
-                "Let overlap_frames be smaller than window_frames.",
-                ("overlap_frames",),
-            )
+        require_overlap_within(self.overlap_frames, self.window_frames)
         return self
 
 

@@ -5,9 +5,9 @@ J. Xiang et al., "Structured 3D Latents for Scalable and Versatile 3D Generation
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,43 +15,24 @@ from numpy.typing import NDArray
 from ..datasets.errors import InputError
 from ..datasets.layouts.scenegen_files import GRID, LATENT_SHAPE
 from ..datasets.triangle_meshes import ObjMesh, canonical_vertices, occupied_cells
-from .engines import EngineIdentity
-from .worker_calls import Question, WorkerCalls, read_array
+from .worker_batches import BatchTask
+from .worker_engine import HubModelWorker
 from .worker_engine_settings import TrellisLatentSettings
-from .worker_protocol import Event, Transport
+from .worker_results import read_array
 
 NAME = "trellis_ss"
-LICENCES = {"microsoft/TRELLIS-image-large/ckpts/ss_enc_conv3d_16l8_fp16": "MIT"}
-"""Of TRELLIS' published weights."""
 
 
-class TrellisLatents:
-    """TRELLIS' encoder in an environment of its own.
+class TrellisLatents(HubModelWorker[TrellisLatentSettings]):
+    """TRELLIS' encoder in an environment of its own."""
 
-    Args:
-        settings: checkout, weights, where it runs.
-        transport: how messages come back; Pipes' protocol over files where none is given.
-        report: told of every event of the worker's.
-    """
+    name: ClassVar[str] = NAME
+    told: ClassVar[frozenset[str]] = frozenset({"source", "model", "revision"})
+    licences: ClassVar[Mapping[str, str]] = {"microsoft/TRELLIS-image-large/ckpts/ss_enc_conv3d_16l8_fp16": "MIT"}
 
-    def __init__(
-        self,
-        settings: TrellisLatentSettings,
-        transport: Transport | None = None,
-        report: Callable[[Event], None] | None = None,
-    ) -> None:
-        self.settings = settings
-        told = settings.model_dump(include={"source", "model", "revision"})
-        self.calls = WorkerCalls(NAME, settings, told, transport, report)
-
-    @property
-    def identity(self) -> EngineIdentity:
-        """The encoder; which weights it runs is among its settings."""
-        return EngineIdentity(NAME, self.settings.licence or LICENCES.get(self.settings.model, "unknown"))
-
-    def close(self) -> None:
-        """End the worker's process."""
-        self.calls.close()
+    def files_at(self, path: Path) -> Mapping[str, Path]:
+        """What TRELLIS adds its two endings to."""
+        return {f"encoder.{ending}": Path(f"{path}.{ending}") for ending in ("json", "safetensors")}
 
     def of_meshes(self, meshes: Mapping[str, ObjMesh]) -> dict[str, NDArray[np.float32]]:
         """Latents of meshes, by their name; each mesh is turned, centred and scaled as TRELLIS' own tools do.
@@ -73,8 +54,8 @@ class TrellisLatents:
         """
         for name, cells in voxels.items():
             _require_cells(name, cells)
-        answers = self.calls.ask_all([_question(name, cells) for name, cells in voxels.items()])
-        return {answer.id: answer.get() for answer in answers}
+        outcomes = self.worker.ask_all([_task(name, cells) for name, cells in voxels.items()])
+        return {outcome.task: outcome.get() for outcome in outcomes}
 
 
 def _require_cells(name: str, cells: NDArray[np.integer]) -> None:
@@ -87,7 +68,7 @@ def _require_cells(name: str, cells: NDArray[np.integer]) -> None:
         )
 
 
-def _question(name: str, cells: NDArray[np.integer]) -> Question[NDArray[np.float32]]:
+def _task(name: str, cells: NDArray[np.integer]) -> BatchTask[NDArray[np.float32]]:
     def write(folder: Path) -> dict[str, Any]:
         np.save(folder / "cells.npy", cells.astype(np.uint8))
         return {"cells": str(folder / "cells.npy")}
@@ -95,4 +76,4 @@ def _question(name: str, cells: NDArray[np.integer]) -> Question[NDArray[np.floa
     def read(output: Path, figures: Mapping[str, Any]) -> NDArray[np.float32]:
         return read_array(output, "mean.npy", LATENT_SHAPE, np.floating).astype(np.float32)
 
-    return Question(name, write, read)
+    return BatchTask(name, write, read)

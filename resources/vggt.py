@@ -5,10 +5,10 @@ J. Wang et al., "VGGT: Visual Geometry Grounded Transformer", CVPR 2025.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,20 +23,21 @@ from ..datasets.camera_conventions import (
     resize_intrinsics,
 )
 from ..datasets.errors import EngineError, SceneloomError
-from .engines import Camera, ClipGeometry, EngineContract, EngineIdentity, Frames, Scaffold, View
-from .worker_calls import Question, WorkerCalls, invalid_output, read_array
+from .engines import Camera, ClipGeometry, Frames, Part, Scaffold, View
+from .worker_batches import BatchTask
+from .worker_engine import HubModelWorker, files_below
 from .worker_engine_settings import VggtModelSettings, VggtSettings
 from .worker_failures import FailureClass, WorkerFailed
-from .worker_protocol import Event, Transport
+from .worker_results import invalid_output, read_array
 
 Float32 = NDArray[np.float32]
 
 NAME = "vggt"
-LICENCES = {"facebook/VGGT-1B": "CC-BY-NC-4.0"}
-"""Of VGGT's published weights; those of VGGT-1B-Commercial come under a licence of their own, which is asked for."""
 PATCH, SIDE, FEATURE_WIDTH = 14, 518, 2048
 _POSE_TOLERANCE = 1e-3
 _LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
+
+_Settings = TypeVar("_Settings", bound=VggtModelSettings)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,39 +59,22 @@ class VggtResult:
     points: tuple[Float32, Float32] | None
 
 
-class VggtDepthAndPoses:
-    """Engine `vggt`: depth and cameras of a clip from its frames alone.
+class _VggtWorker(HubModelWorker[_Settings]):
+    name: ClassVar[str] = NAME
+    told: ClassVar[frozenset[str]] = frozenset({"model", "revision", "frames_per_head_call"})
+    licences: ClassVar[Mapping[str, str]] = {"facebook/VGGT-1B": "CC-BY-NC-4.0"}
+    """Of VGGT-1B; VGGT-1B-Commercial comes under a licence of its own, which is asked for."""
 
-    Args:
-        settings: model, limits, where it runs.
-        transport: how messages come back; Pipes' protocol over files where none is given.
-        report: told of every event of the worker's.
-    """
+    def files_at(self, path: Path) -> Mapping[str, Path]:
+        """A .pt file, or a folder's weights."""
+        return {"model.pt": path} if path.suffix == ".pt" else files_below(path)
 
-    def __init__(
-        self,
-        settings: VggtSettings,
-        transport: Transport | None = None,
-        report: Callable[[Event], None] | None = None,
-    ) -> None:
-        self.settings = settings
-        self.calls = _calls(settings, transport, report)
 
-    @property
-    def contract(self) -> EngineContract:
-        """What the engine needs and gives; nothing is started."""
-        return EngineContract(
-            NAME, "worker", frozenset({"frames"}), frozenset({"depth", "cameras"}), self.identity.licence
-        )
+class VggtDepthAndPoses(_VggtWorker[VggtSettings]):
+    """Engine `vggt`: depth and cameras of a clip from its frames alone."""
 
-    @property
-    def identity(self) -> EngineIdentity:
-        """The engine; which weights it runs is among its settings."""
-        return _identity(self.settings)
-
-    def close(self) -> None:
-        """End the worker's process."""
-        self.calls.close()
+    needs: ClassVar[frozenset[Part]] = frozenset({"frames"})
+    gives: ClassVar[frozenset[Part]] = frozenset({"depth", "cameras"})
 
     def open_scene(self, scaffold: Scaffold, view: View) -> VggtScene:
         """VGGT needs nothing of a scene but its clips' frames."""
@@ -127,7 +111,7 @@ class VggtScene:
         def read(output: Path, figures: Mapping[str, Any]) -> VggtResult:
             return read_result(output, count, height, width, settings)
 
-        answer = self.engine.calls.ask(Question("clip", write, read, frames=count))
+        answer = self.engine.worker.ask(BatchTask("clip", write, read, frames=count))
         found = answer.get()
         kept: dict[str, NDArray[Any]] = {"depth_confidence": _float16(found.confidence)}
         if found.points is not None:
@@ -140,39 +124,15 @@ class VggtScene:
             "seen_size": list(found.depth.shape[1:]),
             "confidence_median": float(np.median(found.confidence)),
             "confident": float(sure.mean()),
-            "model": {"id": settings.model, "revision": settings.revision},
+            "model": self.engine.model_facts(),
             **answer.facts(),
         }
         depth = _depth_of_frames(found.depth, sure, height, width)
         return ClipGeometry(depth, found.c2w, found.intrinsics, metric=False, notes=notes, kept=kept)
 
 
-class VggtFeatures:
-    """The feature of a picture that SceneGen reads: the last tokens of VGGT's aggregator.
-
-    Args:
-        settings: model and where it runs.
-        transport: how messages come back; Pipes' protocol over files where none is given.
-        report: told of every event of the worker's.
-    """
-
-    def __init__(
-        self,
-        settings: VggtModelSettings,
-        transport: Transport | None = None,
-        report: Callable[[Event], None] | None = None,
-    ) -> None:
-        self.settings = settings
-        self.calls = _calls(settings, transport, report)
-
-    @property
-    def identity(self) -> EngineIdentity:
-        """The engine; which weights it runs is among its settings."""
-        return _identity(self.settings)
-
-    def close(self) -> None:
-        """End the worker's process."""
-        self.calls.close()
+class VggtFeatures(_VggtWorker[VggtModelSettings]):
+    """The feature of a picture that SceneGen reads: the last tokens of VGGT's aggregator."""
 
     def feature(self, picture: bytes) -> Float32:
         """(1, P, 2048) float32 of a JPEG or PNG file, as SceneGen's build_metadata_scene.py has it.
@@ -192,7 +152,7 @@ class VggtFeatures:
             tokens = _feature_tokens(figures)
             return read_array(output, "feature.npy", (1, tokens, FEATURE_WIDTH), np.floating).astype(np.float32)
 
-        return self.calls.ask(Question("picture", write, read)).get()
+        return self.worker.ask(BatchTask("picture", write, read)).get()
 
 
 def read_result(output: Path, frames: int, height: int, width: int, settings: VggtSettings) -> VggtResult:
@@ -301,14 +261,3 @@ def _feature_tokens(figures: Mapping[str, Any]) -> int:
 
 def _float16(values: NDArray[np.floating]) -> NDArray[np.float16]:
     return np.minimum(values, _LARGEST_FLOAT16).astype(np.float16)
-
-
-def _calls(
-    settings: VggtModelSettings, transport: Transport | None, report: Callable[[Event], None] | None
-) -> WorkerCalls:
-    told = settings.model_dump(include={"model", "revision", "frames_per_head_call"})
-    return WorkerCalls(NAME, settings, told, transport, report)
-
-
-def _identity(settings: VggtModelSettings) -> EngineIdentity:
-    return EngineIdentity(NAME, settings.licence or LICENCES.get(settings.model, "unknown"))

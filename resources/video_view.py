@@ -17,6 +17,8 @@ from .input_videos import SampledVideo, VideoSampling, sample_video, sha256_of
 ASSUMED_STATIC = "assumed_static"
 """Where the poses of an input clip's camera are from while nothing estimates them: it is taken to stand still, as
 Lyra's authors ask of the videos that their dynamic set is made from (nv-tlabs/lyra, issue 24)."""
+NOT_YET_ESTIMATED = "not_yet_estimated"
+"""The same of a camera that moves, where the engine of the scaffold estimates its poses."""
 MOST_CHANGED = 0.5
 """Share of the picture that may differ from the first frame beyond what the camera's motion explains; more is a cut,
 or a camera that moves too fast to be followed."""
@@ -30,7 +32,10 @@ class VideoFramesView:
     Args:
         horizontal_field_of_view_degrees: of the camera, which is not known.
         sampling: which instants are taken.
-        maximum_camera_motion: how far the picture may move as a whole, as a share of its width; None: however far.
+        maximum_camera_motion: how far the picture may move as a whole for the camera to be taken to stand still, as a
+            share of its width; None: it is not looked at.
+        cameras_are_estimated: whether a camera that moves farther, or of which that cannot be told, is left to the
+            engine of the scaffold.
     """
 
     contract: EngineContract = EngineContract(
@@ -42,32 +47,42 @@ class VideoFramesView:
         horizontal_field_of_view_degrees: float,
         sampling: VideoSampling,
         maximum_camera_motion: float | None = None,
+        *,
+        cameras_are_estimated: bool = False,
     ) -> None:
         self.horizontal_field_of_view_degrees = horizontal_field_of_view_degrees
         self.sampling = sampling
         self.maximum_camera_motion = maximum_camera_motion
+        self.cameras_are_estimated = cameras_are_estimated
 
     def make_view(self, scene: SceneEntry, *, height: int, width: int, seed: int) -> View:
         """Decode the video that the catalogue saw.
 
         Raises:
-            InputError: it is gone, was changed since, cannot be decoded, is too short, its camera moves, or it is cut.
+            InputError: it is gone, was changed since, cannot be decoded, is too short, or its camera moves or it is cut
+                and nobody estimates cameras.
         """
         from ..ops.cameras import centred_intrinsics
 
         assert scene.video_url is not None
         sampled = self._sampled(scene.video_url, scene.video_sha256, height, width)
         motion = camera_motion(sampled.frames)
-        self._require_still(motion, width, scene.video_url)
+        moves = self._moves(motion, width, scene.video_url)
+        cameras_from = ASSUMED_STATIC
+        seen_still = moves is None and motion["compared"] > 0 and self.maximum_camera_motion is not None
+        if self.cameras_are_estimated and not seen_still:
+            cameras_from = NOT_YET_ESTIMATED
+        elif moves is not None:
+            raise moves
         degrees = math.radians(self.horizontal_field_of_view_degrees)
-        notes = {**sampled.notes, "camera": ASSUMED_STATIC, "camera_motion": motion}
+        notes = {**sampled.notes, "camera": cameras_from, "camera_motion": motion}
         poses = np.repeat(np.eye(4, dtype=np.float32)[None], len(sampled.frames), axis=0)
         return View(
             sampled.frames[0],
             centred_intrinsics(height, width, horizontal_field_of_view=degrees),
             None,
             notes,
-            InputClip(sampled.frames, poses, ASSUMED_STATIC),
+            InputClip(sampled.frames, poses, cameras_from),
         )
 
     def _sampled(self, url: str, sha256: str | None, height: int, width: int) -> SampledVideo:
@@ -90,23 +105,26 @@ class VideoFramesView:
                 remedy="Put it back, or refresh the catalogue to retire its scene.",
             ) from error
 
-    def _require_still(self, motion: dict[str, Any], width: int, url: str) -> None:
+    def _moves(self, motion: dict[str, Any], width: int, url: str) -> InputError | None:
+        """Why the camera cannot be taken to stand still; None where it can."""
         limit, moved = self.maximum_camera_motion, motion["largest_pixels"]
         if limit is not None and motion["changed_share"] > MOST_CHANGED:
-            raise InputError(
+            return InputError(
                 f"frame {motion['changed_frame']} has little in common with the first: the camera moves, or the video "
                 "is cut",
                 where=url,
-                remedy="Use one shot of a still camera, or set engines.conditioning_view.video.maximum_camera_motion "
-                "to null.",
+                remedy="Use one shot of a still camera, choose vipe under engines.scene_scaffold.video, or set "
+                "engines.conditioning_view.video.maximum_camera_motion to null.",
             )
         if limit is not None and moved is not None and moved > limit * width:
-            raise InputError(
+            return InputError(
                 f"the camera moves: frame {motion['frame']} is shifted against the first by {moved:.1f} of {width} "
                 "pixels, and the input camera is taken to stand still",
                 where=url,
-                remedy="Use a video of a still camera, or raise engines.conditioning_view.video.maximum_camera_motion.",
+                remedy="Use a video of a still camera, choose vipe under engines.scene_scaffold.video, or raise "
+                "engines.conditioning_view.video.maximum_camera_motion.",
             )
+        return None
 
 
 def camera_motion(frames: NDArray[np.uint8]) -> dict[str, Any]:

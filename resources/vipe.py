@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
-import tempfile
+import shutil
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..datasets.errors import ConfigError, InputError, SceneloomError
-from .resident_worker import ResidentWorker
+from .resident_models import ResidentModels
 from .vipe_results import CLIP, VipeResult, read_result
-from .worker_batches import BatchTask, TaskInput, WorkerBatches, WorkerOutcome, host_memory
+from .worker_batches import BatchTask, WorkerBatches, WorkerOutcome, host_memory
 from .worker_failures import FailureClass, WorkerFailed
-from .worker_protocol import Done, Event, Transport
+from .worker_protocol import Event, Transport
 from .worker_settings import VIPE_PRESETS, VipeSettings
 
 BYTES_PER_PIXEL_AND_FRAME = 60
@@ -48,24 +50,24 @@ class VipeClipTask:
 VipeOutcome = WorkerOutcome[VipeResult]
 
 
-class ViPEWorker:
+class ViPEWorker(WorkerBatches):
     """NVIDIA ViPE (nv-tlabs/vipe) in an environment of its own; all threads of a process share one.
 
     Args:
         settings: where it runs, preset, limits.
-        transport: how messages come back; Pipes' protocol over files where none is given.
-        report: told of every event of the worker's, for logs and progress.
+        models, transport, report: as `WorkerBatches`.
     """
 
     def __init__(
         self,
         settings: VipeSettings,
+        models: ResidentModels | None = None,
         transport: Transport | None = None,
         report: Callable[[Event], None] | None = None,
     ) -> None:
-        self.settings = settings
         told = settings.model_dump(mode="json", include={"preset", "mode", "command", "overrides"})
-        self._worker = ResidentWorker("vipe", settings, told, transport, report)
+        super().__init__("vipe", settings, told, models, transport, report)
+        self.settings = settings
 
     def estimate(self, batch: Sequence[VipeClipTask]) -> Generator[VipeOutcome, None, None]:
         """Yield the outcome of every clip once, as it is known; see `WorkerBatches.run`.
@@ -73,32 +75,47 @@ class ViPEWorker:
         Raises:
             ConfigError: the environment or the scratch directory cannot be used.
             InputError: two clips share an id or a destination, or a destination exists.
+            StageFailed: the worker was closed meanwhile (reason interrupted).
         """
         self._require_plain_scratch()
-        clips = {clip.id: clip for clip in batch}
+        for outcome in self.run([self._task(clip) for clip in batch]):
+            if outcome.result is not None:
+                figures = {**outcome.result.figures, "versions": dict(outcome.versions)}
+                outcome = dataclasses.replace(outcome, result=dataclasses.replace(outcome.result, figures=figures))
+            yield outcome
 
-        def refuse(task: BatchTask) -> WorkerFailed | None:
-            return self._refusal(clips[task.id])
+    def _task(self, clip: VipeClipTask) -> BatchTask[VipeResult]:
+        return BatchTask(
+            clip.id,
+            write=functools.partial(self._place, clip),
+            read=functools.partial(self._read, clip),
+            frames=clip.frames,
+            destination=clip.destination,
+            refuse=functools.partial(self._refusal, clip),
+        )
 
-        def read_back(task: BatchTask, output: Path, done: Done, versions: Mapping[str, str]) -> VipeResult:
-            clip = clips[task.id]
-            figures = {**done.figures, "preset": self.settings.preset, "versions": dict(versions)}
-            result = read_result(
-                output,
-                frames=clip.frames,
-                height=clip.height,
-                width=clip.width,
-                settings=self.settings,
-                figures=figures,
-            )
-            return dataclasses.replace(result, root=clip.destination)
+    def _place(self, clip: VipeClipTask, folder: Path) -> dict[str, Any]:
+        """Put the clip where ViPE reads it."""
+        # ViPE names its files after its input, and never sees the clip's own name and folder.
+        place = folder / (CLIP if clip.source.is_dir() else f"{CLIP}.mp4")
+        if not self.settings.environment.sees_only_scratch:
+            place.symlink_to(clip.source.absolute())
+        elif clip.source.is_dir():
+            shutil.copytree(clip.source, place)
+        else:
+            shutil.copyfile(clip.source, place)
+        return {"input": str(place)}
 
-        batches = WorkerBatches(self._worker, self.settings, refuse, read_back)
-        yield from batches.run([_task(clip) for clip in batch])
-
-    def close(self) -> None:
-        """End the process; it is launched again when it is needed."""
-        self._worker.close()
+    def _read(self, clip: VipeClipTask, output: Path, figures: Mapping[str, Any]) -> VipeResult:
+        result = read_result(
+            output,
+            frames=clip.frames,
+            height=clip.height,
+            width=clip.width,
+            settings=self.settings,
+            figures={**figures, "preset": self.settings.preset},
+        )
+        return dataclasses.replace(result, root=clip.destination)
 
     def _refusal(self, clip: VipeClipTask) -> WorkerFailed | None:
         """Why ViPE would fail on a clip, by a look at its size and its header; None where nothing speaks against it."""
@@ -128,19 +145,13 @@ class ViPEWorker:
         return None
 
     def _require_plain_scratch(self) -> None:
-        root = self.settings.scratch or tempfile.gettempdir()
+        root = str(self.settings.scratch_folder())
         if not _SAFE_PATH.fullmatch(root):
             raise ConfigError(
                 f"{root!r} holds a character that ViPE's command line gives a meaning to",
                 where="scratch",
                 remedy="Give a directory of plain ASCII letters, digits, '-', '_' and '.'.",
             )
-
-
-def _task(clip: VipeClipTask) -> BatchTask:
-    # ViPE names its files after its input.
-    name = CLIP if clip.source.is_dir() else f"{CLIP}.mp4"
-    return BatchTask(clip.id, clip.frames, clip.destination, {"input": TaskInput(clip.source, name)})
 
 
 def _measure(source: Path) -> tuple[int, int, int, float]:

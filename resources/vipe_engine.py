@@ -9,15 +9,17 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .engines import ClipGeometry, ClipToEstimate, EngineContract, EngineIdentity, Scaffold, View
+from .engines import ClipGeometry, ClipToEstimate, Part, Scaffold, View
+from .resident_models import ResidentModels
 from .vipe import VipeClipTask, VipeOutcome, ViPEWorker
 from .vipe_results import CLIP, VipeResult
 from .worker_batches import LOG_NAME
+from .worker_engine import WorkerEngine
 from .worker_failures import WorkerFailed
 from .worker_protocol import Event, Transport
 from .worker_settings import VIPE_PRESETS, VipeSettings
@@ -28,40 +30,25 @@ _PROGRAM, _MASKS, _DEPTH = "Apache-2.0", "AGPL-3.0-only", "CC-BY-NC-4.0"
 behind its depth: UniDepth, Depth Anything V2 ViT-B in every aligned depth, DA3-GIANT."""
 
 
-class VipeDepthAndPoses:
-    """ViPE in an environment of its own; all scenes of a process share its worker.
+class VipeDepthAndPoses(WorkerEngine[VipeSettings]):
+    """ViPE in an environment of its own; which models it runs follows from its preset, which is among its settings."""
 
-    Args:
-        settings: preset, limits, where it runs.
-        transport: how messages come back; Pipes' protocol over files where none is given.
-        report: told of every event of the worker's.
-    """
+    name: ClassVar[str] = NAME
+    needs: ClassVar[frozenset[Part]] = frozenset({"frames"})
+    gives: ClassVar[frozenset[Part]] = frozenset({"depth", "cameras"})
+    worker: ViPEWorker
 
-    def __init__(
-        self,
-        settings: VipeSettings,
-        transport: Transport | None = None,
-        report: Callable[[Event], None] | None = None,
-    ) -> None:
-        self.settings = settings
-        self.worker = ViPEWorker(settings, transport, report)
+    def new_worker(
+        self, models: ResidentModels | None, transport: Transport | None, report: Callable[[Event], None] | None
+    ) -> ViPEWorker:
+        """ViPE's worker, which takes clips."""
+        return ViPEWorker(self.settings, models, transport, report)
 
     @property
-    def contract(self) -> EngineContract:
-        """What the engine needs and gives; nothing is started."""
-        return EngineContract(
-            NAME, "worker", frozenset({"frames"}), frozenset({"depth", "cameras"}), self.identity.licence
-        )
-
-    @property
-    def identity(self) -> EngineIdentity:
-        """The engine; which models it runs follows from its preset, which is among its settings."""
+    def licence(self) -> str:
+        """Of ViPE's code and of the models of the preset."""
         masks = [_MASKS] if VIPE_PRESETS[self.settings.preset].masks else []
-        return EngineIdentity(NAME, " AND ".join([_PROGRAM, *masks, _DEPTH]))
-
-    def close(self) -> None:
-        """End the worker's process; it is launched again when it is needed."""
-        self.worker.close()
+        return " AND ".join([_PROGRAM, *masks, _DEPTH])
 
     def open_scene(self, scaffold: Scaffold, view: View) -> VipeScene:
         """ViPE needs nothing of a scene but its clips."""
@@ -81,8 +68,8 @@ class VipeScene:
         notes; `files` holds ViPE's log, and the SLAM map where the overrides ask for one.
 
         Raises:
-            WorkerFailed: a clip has no result, or one that is not sane; the message names the clip. The clips after it
-                are not tried.
+            WorkerFailed: a clip has no result, or one that is not sane; the message names the clip. Those after it are
+                given up.
             ConfigError: its environment or scratch directory cannot be used.
         """
         batch = [

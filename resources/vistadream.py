@@ -6,7 +6,8 @@ depth are painted and joined to what is there, and its Gaussians added; then, if
 Multi-view Consistency Sampling. The outpainted view that VistaDream starts from is the conditioning view's business.
 
 Otherwise than in the published program: pixel centres lie at +0.5, depth that cannot be brought onto the scene leaves
-its view out instead of entering as it is, and new Gaussians never hide what an earlier view shows.
+its view out instead of entering as it is, new Gaussians never hide what an earlier view shows, and a fit looks most at
+the views in which what it fits is seen.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from ..ops.cameras import crop_intrinsics
 from ..ops.gaussian_optimisation import optimise, target_view
 from ..ops.gaussian_scene import Gaussians
 from ..ops.gaussian_scene_building import gaussians_of_view, in_the_way, joined, moved, selected
-from ..ops.gaussian_views import GaussianView, view_gaussians
+from ..ops.gaussian_views import Coverage, GaussianView, view_gaussians
 from ..ops.hole_selection import ALPHA_OF_HOLES, holes_in, next_view
 from ..ops.picture_inpainting import inpaint_classically, joined_depth, nearest_filled
 from ..ops.trajectories import TrajectoryContext, build_path, scene_radius
@@ -40,6 +41,9 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 UInt8 = NDArray[np.uint8]
 
+TRIES = 2
+"""Views that are painted at most, as a multiple of those wanted: some may have to be left out."""
+
 REPAIRED = 0.001
 """Share of a view that open pixels take, up to which it is not repaired."""
 
@@ -55,7 +59,7 @@ class _Frame:
     """A view whose picture and depth the scene keeps.
 
     Attributes:
-        made: (H, W) bool, what of it became Gaussians and is fitted to.
+        made: (H, W) bool, what of it is to become Gaussians; of frames that are kept, what did and is fitted to.
     """
 
     picture: UInt8
@@ -63,10 +67,6 @@ class _Frame:
     c2w: Float64
     intrinsics: Float64
     made: Bool
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return self.picture.shape[0], self.picture.shape[1]
 
 
 class VistaDreamScaffold:
@@ -139,8 +139,7 @@ class VistaDreamScaffold:
         before = scene.open_shares()
         views = list(iter(scene.grow, None))
         repairs = list(iter(scene.repair, None))
-        after = scene.open_shares()
-        refined, refinement = scene.gaussians, None
+        refined, refinement, after = scene.gaussians, None, scene.open_shares()
         if self.refinement is not None:
             refined, refinement = self.refinement.refine(
                 scene.gaussians,
@@ -153,8 +152,10 @@ class VistaDreamScaffold:
                 prompt=_words(view),
                 seed=_derived(seed, 2000),
             )
+            after = scene.open_shares(refined)
         notes = {
             "engine": self.name,
+            "prompt": _words(view),
             "unit": "metre" if found.metric else "arbitrary",
             "gaussians": len(refined),
             "views": views,
@@ -200,6 +201,7 @@ class _GrowingScene:
             from ..ops.raycast import RayCaster
 
             self.caster = RayCaster(found.geometry)
+        self.coverage = Coverage(self.path, self.margin_intrinsics, *self.margin_size)
         self.parts: list[Gaussians] = []
         self.frames: list[_Frame] = []
         self.tried: list[int] = []
@@ -222,16 +224,15 @@ class _GrowingScene:
         depth = self.found.depth
         # At depth edges the estimate is none of a surface; the nearest surface's is.
         whole = nearest_filled(depth, depth > 0)
-        everywhere = np.ones(depth.shape, bool)
-        frame = _Frame(self.view.picture, whole, np.eye(4), self.found.intrinsics, everywhere)
-        self._add(frame, everywhere, self.settings.iterations, draw=0)
+        frame = _Frame(self.view.picture, whole, np.eye(4), self.found.intrinsics, np.ones(depth.shape, bool))
+        self._add(frame, self.settings.iterations, draw=0)
 
     def grow(self) -> dict[str, Any] | None:
         """Paint the view with the largest hole and add it; what was done, or None when nothing is left to do."""
         settings = self.settings
-        if self.grown >= settings.views:
+        if self.grown >= settings.views or len(self.tried) >= TRIES * settings.views:
             return None
-        holes = [holes_in(seen.alpha) for seen in map(self._seen, self.path)]
+        holes = [holes_in(self.coverage.alpha(index)) for index in range(len(self.path))]
         shares = [float(each.mean()) for each in holes]
         index = next_view(shares, taken=self.tried, smallest=settings.smallest_hole, largest=settings.largest_hole)
         if index is None:
@@ -244,30 +245,32 @@ class _GrowingScene:
         """Close what is still open in the worst view with what lies nearest; None when nothing is left to do."""
         if len(self.repaired) >= self.settings.repairs:
             return None
-        seen = [self._seen(pose) for pose in self.path]
-        shares = [float((each.alpha < ALPHA_OF_HOLES).mean()) for each in seen]
-        index = next_view(shares, taken=self.repaired, smallest=REPAIRED, largest=1.0, spacing=0)
+        index = next_view(_open_shares(self.coverage), taken=self.repaired, smallest=REPAIRED, largest=1.0, spacing=0)
         if index is None:
             return None
         self.repaired.append(index)
-        holes = seen[index].alpha < ALPHA_OF_HOLES
-        picture = inpaint_classically(seen[index].picture, holes)
-        depth = nearest_filled(seen[index].depth, ~holes)
+        seen = self._seen(self.path[index])
+        holes = seen.alpha < ALPHA_OF_HOLES
+        picture = inpaint_classically(seen.picture, holes)
+        depth = nearest_filled(seen.depth, ~holes)
         frame = _Frame(picture, depth, self.path[index], self.margin_intrinsics, holes)
-        added = self._add(frame, holes, self.settings.repair_iterations, draw=1000 + len(self.repaired))
-        return {"pose": index, "hole": shares[index], "gaussians": added}
+        added = self._add(frame, self.settings.repair_iterations, draw=1000 + len(self.repaired))
+        return {"pose": index, "hole": float(holes.mean()), "gaussians": added}
 
-    def open_shares(self) -> list[float]:
-        """Of each camera of the path, without its margin: share of the pixels that the scene leaves open."""
-        margin = self.settings.margin
-        inside = tuple(slice(margin, side - margin) for side in self.margin_size)
-        return [float((self._seen(pose).alpha[inside] < ALPHA_OF_HOLES).mean()) for pose in self.path]
+    def open_shares(self, refined: Gaussians | None = None) -> list[float]:
+        """Of each camera of the path, without its margin: share of the pixels that the scene, or what it was refined
+        to, leaves open."""
+        coverage = self.coverage
+        if refined is not None:
+            coverage = Coverage(self.path, self.margin_intrinsics, *self.margin_size)
+            coverage.add(refined)
+        return _open_shares(coverage, self.settings.margin)
 
     def _paint(self, index: int, holes: Bool) -> dict[str, Any]:
         pose, seen = self.path[index], self._seen(self.path[index])
         draw = len(self.tried)
-        painted = self.inpainter.inpaint(seen.picture, holes, prompt=_words(self.view), seed=_derived(self.seed, draw))
         known = ~holes & (seen.alpha >= ALPHA_OF_HOLES)
+        painted = self.inpainter.inpaint(seen.picture, holes, prompt=_words(self.view), seed=_derived(self.seed, draw))
         try:
             estimate, edges, alignment = self._depth(painted.picture, pose, seen, known, draw)
         except ContractError as error:
@@ -276,9 +279,8 @@ class _GrowingScene:
         if alignment.residual > self.settings.largest_residual:
             return {"left_out": f"depth is off by {alignment.residual:.2g} (median)", **record}
         depth = joined_depth(estimate, seen.depth, known)
-        new = holes & ~edges & (depth > 0)
-        frame = _Frame(painted.picture, depth, pose, self.margin_intrinsics, new)
-        added = self._add(frame, new, self.settings.iterations, draw=draw)
+        frame = _Frame(painted.picture, depth, pose, self.margin_intrinsics, holes & ~edges)
+        added = self._add(frame, self.settings.iterations, draw=draw)
         self.grown += added > 0
         return {**record, "gaussians": added}
 
@@ -307,17 +309,20 @@ class _GrowingScene:
                 alignment = align_scale(estimate, seen.depth, where=where)
         return alignment.apply_to_depth(estimate), edges, alignment
 
-    def _add(self, frame: _Frame, where: Bool, steps: int, *, draw: int) -> int:
-        """Make Gaussians of a part of a frame and fit them beside those that are there; returns how many."""
+    def _add(self, frame: _Frame, steps: int, *, draw: int) -> int:
+        """Make Gaussians of what is new in a frame and fit them beside those that are there; returns how many."""
         device = self.settings.device
-        new = gaussians_of_view(frame.picture, frame.depth, frame.c2w, frame.intrinsics, where=where)
+        made = frame.made & (frame.depth > 0)
+        new = gaussians_of_view(frame.picture, frame.depth, frame.c2w, frame.intrinsics, where=made)
         hidden = np.zeros(len(new), bool)
         for other in self.frames:
             hidden |= in_the_way(new.means.numpy(), other.depth, other.c2w, other.intrinsics)
-        new = moved(selected(new, ~hidden), device)
-        if not len(new):
+        if hidden.all():
             return 0
-        self.frames.append(frame)
+        # What did not become a Gaussian is not to be shown by its neighbours.
+        made[made] = ~hidden
+        self.frames.append(dataclasses.replace(frame, made=made))
+        new = moved(selected(new, ~hidden), device)
         targets = [
             target_view(each.picture, each.c2w, each.intrinsics, mask=each.made, device=device) for each in self.frames
         ]
@@ -330,6 +335,7 @@ class _GrowingScene:
             scale=self.radius,
         )
         self.parts.append(fit.gaussians)
+        self.coverage.add(fit.gaussians)
         return len(new)
 
     def _seen(self, pose: Float64) -> GaussianView:
@@ -349,7 +355,7 @@ class _GrowingScene:
 
 
 def _words(view: View) -> str | None:
-    """What the view was painted from, where its engine says so."""
+    """What the view was painted from, or what is known to be in it."""
     prompt = view.notes.get("prompt")
     return prompt if isinstance(prompt, str) and prompt else None
 
@@ -357,6 +363,14 @@ def _words(view: View) -> str | None:
 def _derived(seed: int, draw: int) -> int:
     """The seed of one draw of many."""
     return int(np.random.SeedSequence([seed, draw]).generate_state(1, np.uint64)[0]) >> 1
+
+
+def _open_shares(coverage: Coverage, margin: int = 0) -> list[float]:
+    """Of each camera, share of the pixels inside a margin that are open."""
+    height, width = coverage.transmittances.shape[1:]
+    inside = (slice(margin, height - margin), slice(margin, width - margin))
+    alphas = (coverage.alpha(index)[inside] for index in range(len(coverage.poses)))
+    return [float((alpha < ALPHA_OF_HOLES).mean()) for alpha in alphas]
 
 
 def _spread_of(shares: list[float]) -> dict[str, float]:

@@ -20,8 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets.errors import ConfigError, ContractError, EngineError
-from ..ops.video_chunks import join_chunks, plan_chunks, reanchor_depth
-from .clip_cache import ClipCache, runs_backwards
+from ..ops.trajectories import runs_backwards
+from ..ops.video_chunks import plan_chunks, reanchor_depth
+from .chunked_clip import ChunkedClip
+from .clip_cache import ClipCache
 from .diffusers_settings import WAN_STRIDE, WanVaceVideoSettings
 from .engines import Camera, GeneratedClip, Part, Scaffold, ScaffoldEngine, View
 from .pipeline_engine import (
@@ -29,14 +31,13 @@ from .pipeline_engine import (
     VideoPipelineEngine,
     Window,
     chunk_seeds,
-    make_checked,
     picture_of,
     pictures_of,
     require_size,
     require_view_size,
     seeded,
-    sees_as,
 )
+from .profile_sections import device_with_index
 from .resident_models import ResidentModels
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ class WanVaceVideo(VideoPipelineEngine):
     @property
     def cache_device(self) -> str:
         """Warp's name of the device that caches lie on."""
-        return "cuda:0" if self.settings.device == "cuda" else self.settings.device
+        return device_with_index(self.settings.device)
 
     def new_cache(self, base: SourceFrame) -> SceneCache:
         """A cache that holds the view."""
@@ -195,7 +196,7 @@ class WanVaceScene:
                 remedy="Make the conditioning view and the camera paths again, with one frames.count.",
             )
         times = range(len(cameras))
-        if not runs_backwards(cameras, self.moving.clip):
+        if not runs_backwards([camera.c2w for camera in cameras], self.moving.clip.c2w):
             return engine.window.run(functools.partial(self._generate, cameras, seed, times=times))
         clip = engine.window.run(functools.partial(self._generate, cameras[::-1], seed, times=times[::-1]))
         # The latents are those of the reversed video: a causal autoencoder's are not the others turned round.
@@ -214,37 +215,18 @@ class WanVaceScene:
         shared = len(chunks) == 1 or self.moving is not None
         cache = self.cache if shared else self._cache_of_its_own(len(cameras), window)
         first = self.view.picture if self.moving is None else self.moving.clip.frames[times[0]]
-        frames = np.empty((0, *self.view.picture.shape), np.uint8)
-        latents, notes = None, {}
-        records: list[dict[str, Any]] = []
-        seams: list[dict[str, Any]] = []
+        clip = ChunkedClip(engine, np.empty((0, *self.view.picture.shape), np.uint8))
         for chunk, chunk_seed in zip(chunks, chunk_seeds(seed, len(chunks)), strict=True):
-            record = chunk.record()
+            facts: dict[str, Any] = {}
             if chunk.overlap and cache is not None:
-                last = len(frames) - 1
-                record["anchor"] = {"frame": last, **self._anchor(cache, cameras[last], frames[last], chunk_seed)}
+                last = len(clip.frames) - 1
+                facts["anchor"] = {"frame": last, **self._anchor(cache, cameras[last], clip.frames[last], chunk_seed)}
             seen, missing = self._condition(
-                cache, cameras[chunk.start : chunk.stop], frames[chunk.start :], times[chunk.start : chunk.stop]
+                cache, cameras[chunk.start : chunk.stop], clip.frames[chunk.start :], times[chunk.start : chunk.stop]
             )
-            record["unseen_share"] = float(missing.mean())
-            where = f"frames {chunk.start} to {chunk.stop - 1}, engine {engine.name}"
-            make = functools.partial(self._make, seen, missing, reference=first)
-            checked = make_checked(make, seed=chunk_seed, where=where)
-            made = checked.output
-            records.append({**record, **checked.for_record(), "memory": made.memory})
-            latents, notes = made.latents, made.notes
-            if chunk.overlap:
-                frames, seam = join_chunks(frames, chunk, made.frames)
-                seams.append(seam.record())
-            else:
-                frames = made.frames
-        given = latents if len(chunks) == 1 else None
-        return GeneratedClip(
-            frames=frames,
-            latents=given,
-            latent_space=None if given is None else engine.latent_space,
-            notes={**notes, "seed": seed, "window_frames": window, "chunks": records, "seams": seams},
-        )
+            facts["unseen_share"] = float(missing.mean())
+            clip.add(chunk, functools.partial(self._make, seen, missing, reference=first), seed=chunk_seed, **facts)
+        return clip.finished(seed=seed, window_frames=window)
 
     def _cache_of_its_own(self, frames: int, window: int) -> SceneCache:
         if self.engine.depth is None:
@@ -291,7 +273,7 @@ class WanVaceScene:
         """The input's own picture where the camera is the one that took it: a warped one lacks its depth edges."""
         if self.moving is not None:
             return self.moving.clip.frames[time] if self.moving.sees_as_input(time, camera) else None
-        return self.view.picture if sees_as(camera, self.scaffold.intrinsics) else None
+        return self.view.picture if camera.sees_as(self.scaffold.intrinsics) else None
 
     def _anchor(self, cache: SceneCache, camera: Camera, frame: UInt8, seed: int) -> dict[str, Any]:
         """Add a generated frame to the cache, with its estimated depth where the cache knows none."""
@@ -316,8 +298,7 @@ class WanVaceScene:
     def _make(self, seen: UInt8, missing: Bool, seed: int, reference: UInt8 | None = None) -> Made:
         """A chunk, of which `seen` is known but where it is `missing`; `reference` takes the view's place."""
         picture = self.view.picture if reference is None else reference
-        outcome = self.engine.run(functools.partial(self._call, seen, missing, picture, seed))
-        return Made.of(*outcome.output, memory=outcome.for_record())
+        return self.engine.made(functools.partial(self._call, seen, missing, picture, seed))
 
     def _call(
         self, seen: UInt8, missing: Bool, reference: UInt8, seed: int, pipeline: Any

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..datasets.errors import EngineError
 from .clip_cache import ClipCache
 from .engines import Camera, ClipGeometry, EngineContract, Frames, MovingObjects, Scaffold, View
-from .pipeline_engine import sees_as
+from .profile_sections import device_with_index
 from .warped_settings import WarpedVideoSettings
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class WarpedScene:
         self.view = view
         self.moving: ClipCache | None = None
         options: dict[str, Any] = {
-            "device": "cuda:0" if settings.device == "cuda" else settings.device,
+            "device": device_with_index(settings.device),
             "edge_threshold": settings.edge_threshold,
             "foreground_masking": settings.foreground_masking,
         }
@@ -129,7 +129,7 @@ class WarpedScene:
         """The input's own picture and depth where the camera is the one that took it: warped ones lack their edges."""
         if self.moving is not None:
             return self.moving.input_frame(time) if self.moving.sees_as_input(time, camera) else None
-        return (self.view.picture, self.scaffold.depth) if sees_as(camera, self.scaffold.intrinsics) else None
+        return (self.view.picture, self.scaffold.depth) if camera.sees_as(self.scaffold.intrinsics) else None
 
 
 def _cache_of(scaffold: Scaffold, view: View, options: dict[str, Any]) -> SceneCache:

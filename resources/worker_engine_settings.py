@@ -2,31 +2,66 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
-from .profile_sections import EveryPositive, LocationText, refusal
+from .profile_sections import EveryPositive, LocationText, absolute_location, refusal
 from .transformers_settings import EdgeBend
 from .worker_settings import WorkerSettings
 
 FieldOfView = Annotated[float, Field(gt=0, lt=180)]
 
+_PATH = re.compile(r"/|~|\.\.?(/|$)")
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)+(?<!\.pt)(?<!\.pth)(?<!\.safetensors)")
+
+
+def _hub_id_or_path(model: str, info: ValidationInfo) -> str:
+    if _PATH.match(model):
+        return absolute_location(model, info)
+    if not _HUB_ID.fullmatch(model):
+        raise refusal(f"{model!r} is neither a hub id nor a path", "Write owner/name, or a path from / or ./ on.")
+    return model
+
+
+HubIdOrPath = Annotated[str, AfterValidator(_hub_id_or_path)]
+"""A hub id, or a path, made absolute against the profile's folder: it begins with /, ./, ../ or ~."""
+
 
 class WorkerModelSettings(WorkerSettings):
     """What workers have in common that run one model of the hub."""
 
+    model: HubIdOrPath
+    """Hub id, or path of weights, as the worker sees it."""
     revision: str | None = None
     """Revision (commit, tag or branch) of a hub id; name a commit to make runs repeatable."""
+    weights_version: str | None = None
+    """Of weights under a path: a text that names them, and is changed with them, in place of their files' digests; for
+    files that only the worker sees. null: the files are on this machine."""
     licence: str | None = None
     """Licence of the weights; null: that under which the default weights are published, for other weights unknown."""
+
+    @property
+    def path(self) -> Path | None:
+        """Where the weights lie; None for those of a hub id."""
+        return Path(self.model) if _PATH.match(self.model) else None
+
+    @model_validator(mode="after")
+    def _named_once(self) -> Self:
+        if self.path is None and self.weights_version is not None:
+            raise refusal("weights_version for a hub id", "Name its revision instead.", ("weights_version",))
+        if self.path is not None and self.revision is not None:
+            raise refusal("a revision of a path", "A revision belongs to a hub id; remove it.", ("revision",))
+        return self
 
 
 class MogeSettings(WorkerModelSettings):
     """MoGe: depth, focal length and mask of a single picture; metric with the models of MoGe-2."""
 
     engine: Literal["moge"] = "moge"
-    model: str = "Ruicheng/moge-2-vitl-normal"
+    model: HubIdOrPath = "Ruicheng/moge-2-vitl-normal"
     """Hub id, or path of a model.pt or its folder, as the worker sees it."""
     version: Literal["v1", "v2"] = "v2"
     """Which of MoGe's two model classes the weights are of. Depth of v1 (Ruicheng/moge-vitl, which GEN3C uses) has no
@@ -50,7 +85,7 @@ class VggtModelSettings(WorkerModelSettings):
     """A VGGT model, such as facebook/VGGT-1B, whose weights may not be used commercially."""
 
     engine: Literal["vggt"] = "vggt"
-    model: str = "facebook/VGGT-1B"
+    model: HubIdOrPath = "facebook/VGGT-1B"
     """Hub id, or path of a folder of weights or of a .pt file (VGGT-1B-Commercial), as the worker sees it."""
     frames_per_head_call: EveryPositive = 8
     """Frames that a head works on at once; fewer take less memory."""
@@ -79,6 +114,9 @@ class Gen3cSettings(WorkerSettings):
     """The folder Lyra-1 of a checkout of nv-tlabs/lyra, as the worker sees it; the worker's file names the commit."""
     checkpoints: LocationText
     """Folder that holds Gen3C-Cosmos-7B, Cosmos-Tokenize1-CV8x8x8-720p and, for the text encoder, google-t5."""
+    weights_version: str | None = None
+    """A text that names what the checkpoints hold, and is changed with it, in place of their files' digests; for files
+    that only the worker sees. null: the files are on this machine."""
     licence: str = "NVIDIA Open Model License"
     """Licence of the weights."""
     frames: EveryPositive = 121
@@ -142,5 +180,5 @@ class TrellisLatentSettings(WorkerModelSettings):
     engine: Literal["trellis_ss"] = "trellis_ss"
     source: LocationText
     """A checkout of microsoft/TRELLIS, as the worker sees it; the worker's file names the commit."""
-    model: str = "microsoft/TRELLIS-image-large/ckpts/ss_enc_conv3d_16l8_fp16"
+    model: HubIdOrPath = "microsoft/TRELLIS-image-large/ckpts/ss_enc_conv3d_16l8_fp16"
     """Hub id with the model's path in it, or a path without its ending, as TRELLIS' from_pretrained takes them."""

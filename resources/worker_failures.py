@@ -145,6 +145,7 @@ class Evidence:
         log: the end of the log.
         deadline_seconds: the deadline that passed.
         kernel_kills: processes that the kernel ended for want of memory meanwhile.
+        cluster: what the cluster that ran it says of its waiting or its end; empty for a process of this machine.
     """
 
     exit_code: int | None = None
@@ -153,6 +154,7 @@ class Evidence:
     log: str = ""
     deadline_seconds: float | None = None
     kernel_kills: int = 0
+    cluster: str = ""
 
 
 _TEXTS: tuple[tuple[FailureClass, re.Pattern[str]], ...] = (
@@ -160,12 +162,18 @@ _TEXTS: tuple[tuple[FailureClass, re.Pattern[str]], ...] = (
         FailureClass.OUT_OF_MEMORY,
         re.compile(
             r"OutOfMemoryError|CUDA out of memory|CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED|\bMemoryError"
-            r"|Cannot allocate memory|std::bad_alloc"
+            r"|Cannot allocate memory|std::bad_alloc|OOMKilled|low on resource: memory"
         ),
     ),
     # The buffer of SLAM keyframes is full.
     (FailureClass.OVERSIZE, re.compile(r"IndexError: index (1024|256) is out of bounds|keyframe buffer")),
-    (FailureClass.WRITE, re.compile(r"No space left on device|Disk quota exceeded|Read-only file system|BrokenPipe")),
+    (
+        FailureClass.WRITE,
+        re.compile(
+            r"No space left on device|Disk quota exceeded|Read-only file system|BrokenPipe"
+            r"|low on resource: ephemeral-storage|ephemeral local storage usage exceeds"
+        ),
+    ),
     (
         FailureClass.MODEL_MISSING,
         re.compile(
@@ -207,7 +215,7 @@ def classify(evidence: Evidence) -> FailureClass:
     """The class of what was seen."""
     if evidence.deadline_seconds is not None:
         return FailureClass.TIMEOUT
-    text = f"{evidence.type}: {evidence.message}\n{evidence.log}"
+    text = f"{evidence.type}: {evidence.message}\n{evidence.cluster}\n{evidence.log}"
     for failure, pattern in _TEXTS:
         if pattern.search(text):
             return failure
@@ -230,9 +238,10 @@ def failed(evidence: Evidence) -> WorkerFailed:
 
 def _found(failure: FailureClass, evidence: Evidence) -> str:
     if evidence.deadline_seconds is not None:
-        return f"nothing came of it within {evidence.deadline_seconds:.0f} s"
+        late = f"nothing came of it within {evidence.deadline_seconds:.0f} s"
+        return "; ".join(filter(None, [late, evidence.cluster.rstrip(".")]))
     said = f"{evidence.type}: {evidence.message}" if evidence.type else evidence.message
-    parts = [said or _ended(evidence.exit_code)]
+    parts = [said or _ended(evidence.exit_code), *([evidence.cluster] if evidence.cluster else [])]
     if failure is FailureClass.OUT_OF_MEMORY and evidence.exit_code in {-signal.SIGKILL, _SIGKILL_STATUS}:
         parts.append("ended by SIGKILL, as the kernel does when memory runs out")
     last = _last_line(evidence.log, _PATTERNS.get(failure))

@@ -1,8 +1,7 @@
-"""Launching a worker on a batch of tasks and watching over it.
+"""Launching a worker, and what is known of its tasks from its messages and the clock.
 
-One launch carries the whole batch. A worker that dies or hangs loses the task in hand and is launched again on those
-that are left; one that never takes a task in hand fails all of them. It runs in a process group of its own, which ends
-with it, with its deadline, with the caller's loop over the results, and with the caller's process.
+On this machine a worker runs in a process group of its own, which ends with it, with its deadline, and with the
+caller's process; `remote_worker` has those that run on a cluster.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from .worker_failures import Evidence, FailureClass, WorkerFailed, failed, kernel_kills
 from .worker_protocol import (
@@ -31,7 +30,6 @@ from .worker_protocol import (
     Progress,
     Ready,
     Started,
-    Transport,
     manifest,
     parse_event,
 )
@@ -52,10 +50,10 @@ _LOG_END = 2000
 
 @dataclass(frozen=True, slots=True)
 class WorkerTask:
-    """One task of a batch.
+    """One task.
 
     Attributes:
-        id: unique in the batch.
+        id: unique among those that are handed in together.
         frames: its size, from which its deadline follows.
         content: what the worker is told of it.
     """
@@ -80,129 +78,102 @@ class TaskEnded:
     tried: bool = True
 
 
-class WorkerProcess:
-    """Runs a worker on batches.
+def started_without_tasks(
+    worker: str, settings: WorkerSettings, report: Callable[[Event], None] | None = None
+) -> Ready:
+    """Launch a worker without any task, and wait for its end; what it says of its environment.
 
     Args:
         worker: its name.
-        settings: where it runs and how long it may take.
-        transport: how messages come back.
-        report: told of every event as it comes, for logs and progress.
-    """
-
-    def __init__(
-        self,
-        worker: str,
-        settings: WorkerSettings,
-        transport: Transport,
-        report: Callable[[Event], None] | None = None,
-    ) -> None:
-        self._worker = worker
-        self._settings = settings
-        self._transport = transport
-        self._report = report or log_event
-
-    def run(
-        self, tasks: Sequence[WorkerTask], worker_settings: Mapping[str, Any], folder: Path
-    ) -> Generator[TaskEnded, None, None]:
-        """Yield every task once, as it ends.
-
-        Args:
-            tasks: in the order in which they are taken.
-            worker_settings: what the worker is told for the whole batch.
-            folder: private to the batch; each launch leaves its manifest, messages and log there.
-        """
-        pending = {task.id: task for task in tasks}
-        launches = 0
-        while pending:
-            launch = folder / f"launch-{launches}"
-            launches += 1
-            supervision = Supervision(list(pending.values()), self._settings, self._report)
-            for ended in self._launch(supervision, worker_settings, launch):
-                del pending[ended.task]
-                yield ended
-            if supervision.fruitless is not None:
-                for task in pending:
-                    yield TaskEnded(task, failure=supervision.fruitless)
-                return
-
-    def check(self, worker_settings: Mapping[str, Any], folder: Path) -> Ready:
-        """Launch the worker without any task; what it says of its environment.
-
-        Raises:
-            WorkerFailed: it cannot be launched, or says nothing.
-        """
-        supervision = Supervision([], self._settings, self._report)
-        list(self._launch(supervision, worker_settings, folder / "check"))
-        if supervision.ready is None:
-            raise supervision.fruitless or WorkerFailed(FailureClass.KILLED, "the worker ended without a word")
-        return supervision.ready
-
-    def _launch(
-        self, supervision: Supervision, worker_settings: Mapping[str, Any], folder: Path
-    ) -> Iterator[TaskEnded]:
-        folder.mkdir()
-        tasks = [{"id": task.id, **task.content} for task in supervision.tasks]
-        (folder / "manifest.json").write_text(manifest(worker_settings, tasks))
-        extras = {"manifest": str(folder / "manifest.json"), "end_with_input": True}
-        log = folder / "worker.log"
-        with self._transport.open(folder, extras) as channel:
-            try:
-                process = start(self._worker, self._settings, channel, folder.parent, log)
-            except WorkerFailed as failure:
-                supervision.fruitless = failure
-                return
-            try:
-                yield from _watch(supervision, channel, process)
-            finally:
-                process.end()
-        yield from supervision.take(channel.take())
-        yield from supervision.conclude(process.exit_code, end_of_file(log))
-
-
-def started_without_tasks(worker: str, settings: WorkerSettings) -> Ready:
-    """Launch a worker without any task, and end it; what it says of its environment.
+        settings: where it runs, and how long it may take to start.
+        report: told of every event as it comes.
 
     Raises:
         WorkerFailed: it cannot be launched, or says nothing.
+        EngineError: the package that speaks to its cluster is not installed.
     """
     told = settings.model_dump(mode="json", exclude=set(WorkerSettings.model_fields))
     told["device"] = "cpu" if settings.device == "cpu" else "cuda"
-    if settings.scratch is not None:
-        Path(settings.scratch).mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="sceneloom-check-", dir=settings.scratch) as folder:
-        return WorkerProcess(worker, settings, FileTransport()).check(told, Path(folder))
+    scratch = settings.scratch_folder()
+    scratch.mkdir(parents=True, exist_ok=True)
+    supervision = Supervision(settings, report or log_event)
+    with tempfile.TemporaryDirectory(prefix="sceneloom-check-", dir=scratch) as name:
+        folder = Path(name)
+        (folder / "manifest.json").write_text(manifest(told, []))
+        log = folder / "worker.log"
+        with FileTransport().open(folder, launch_extras(folder)) as channel:
+            process = start(worker, settings, channel, folder, log)
+            try:
+                while not process.has_exited() and not supervision.is_over():
+                    process.wait(POLL_INTERVAL)
+            finally:
+                process.end()
+        for _ in supervision.take(channel.take()):
+            _LOGGER.warning("%s answers tasks that it has not been told", worker)
+        for _ in supervision.conclude(process, log):
+            pass
+    if supervision.ready is None:
+        raise supervision.fruitless or WorkerFailed(FailureClass.KILLED, "the worker ended without a word")
+    return supervision.ready
 
 
-def _watch(supervision: Supervision, channel: Channel, process: Process) -> Iterator[TaskEnded]:
-    while not process.has_exited() and not supervision.is_over():
-        yield from supervision.take(channel.take())
-        time.sleep(POLL_INTERVAL)
+def launch_extras(folder: Path) -> dict[str, Any]:
+    """What a launch is told by Pipes: its manifest, and that its standard input closes with its caller."""
+    return {"manifest": str(folder / "manifest.json"), "end_with_input": True}
 
 
-def start(worker: str, settings: WorkerSettings, channel: Channel, folder: Path, log: Path) -> Process:
+def start(worker: str, settings: WorkerSettings, channel: Channel, folder: Path, log: Path) -> LaunchedWorker:
     """Start a worker's file in its environment.
 
     Args:
         worker: its name.
         settings: where it runs.
         channel: by which it is told and answers.
-        folder: private to it; a container sees it under the same path.
-        log: takes what it prints.
+        folder: private to it; a container or a cluster sees it under the same path.
+        log: takes what it prints, in a folder private to the launch.
 
     Raises:
         WorkerFailed: usage, where its environment cannot be started.
+        EngineError: the package that speaks to the cluster is not installed.
     """
-    name = f"sceneloom-{worker}-{uuid.uuid4().hex[:12]}"
+    # Kubernetes' names hold no underscore.
+    name = f"sceneloom-{worker}-{uuid.uuid4().hex[:12]}".replace("_", "-")
+    if settings.environment.cluster is not None:
+        from .remote_worker import start_on_cluster
+
+        return start_on_cluster(worker, settings, channel.environment, name, log)
     launch = settings.launch(worker, folder, channel.environment, name=name)
     try:
-        return Process(launch, log)
+        return ProcessGroup(launch, log)
     except OSError as error:
         raise WorkerFailed(FailureClass.USAGE, f"{launch.command[0]} cannot be started ({error})") from error
 
 
-class Process:
-    """A process with a group of its own."""
+class LaunchedWorker(Protocol):
+    """A worker from its launch to its end, wherever it runs."""
+
+    exit_code: int | None
+    """Of a worker that ended by itself, negative for a signal; None where it was ended here."""
+    said: str
+    """What the cluster that runs it says of its waiting or its end; empty for a process of this machine."""
+
+    def has_exited(self) -> bool:
+        """Whether it has ended by itself."""
+        ...
+
+    def wait(self, seconds: float) -> None:
+        """Wait until it has ended by itself, at most so long."""
+        ...
+
+    def end(self) -> None:
+        """End it and all that it started, if it has not ended."""
+        ...
+
+
+class ProcessGroup:
+    """A process of this machine with a group of its own; see `LaunchedWorker`."""
+
+    said = ""
 
     def __init__(self, launch: Launch, log: Path) -> None:
         self._stop = launch.stop
@@ -218,7 +189,6 @@ class Process:
                 start_new_session=True,
             )
         self.exit_code: int | None = None
-        """Of a process that ended by itself; None where it was ended here."""
 
     def has_exited(self) -> bool:
         """Whether it has ended; its id stays taken until `end`, so that no other process's group can be hit."""
@@ -271,27 +241,16 @@ class Supervision:
     """What is known of the tasks of one launch, from its messages and the clock.
 
     Args:
-        tasks: that the worker was launched with.
-        settings: its time limits.
+        settings: its time limits. A worker that has taken a task in hand has all the time there is when it has none.
         report: told of every event.
-        resident: whether the worker stays when it has no task: it then has all the time there is.
     """
 
-    def __init__(
-        self,
-        tasks: Sequence[WorkerTask],
-        settings: WorkerSettings,
-        report: Callable[[Event], None],
-        *,
-        resident: bool = False,
-    ) -> None:
-        self.tasks = tasks
+    def __init__(self, settings: WorkerSettings, report: Callable[[Event], None]) -> None:
         self.fruitless: WorkerFailed | None = None
         """Why no task was ever taken in hand; None where one was."""
         self._settings = settings
         self._report = report
-        self._resident = resident
-        self._open = {task.id: task for task in tasks}
+        self._open: dict[str, WorkerTask] = {}
         self._in_hand: str | None = None
         self._took_one = False
         self.ready: Ready | None = None
@@ -301,7 +260,7 @@ class Supervision:
         self._expired: float | None = None
 
     def add(self, task: WorkerTask) -> None:
-        """A task has been handed to the worker while it runs, which had none."""
+        """A task has been handed to the worker, which had none."""
         self._open[task.id] = task
         self._begin(self._settings.start_timeout)
 
@@ -330,14 +289,20 @@ class Supervision:
             elif isinstance(event, Failed):
                 yield self._ended(failure=failed(self._evidence(event)))
 
-    def conclude(self, exit_code: int | None, log: str) -> Iterator[TaskEnded]:
-        """The task that was in hand when the worker ended, or why it never took one."""
+    def conclude(self, process: LaunchedWorker, log: Path) -> Iterator[TaskEnded]:
+        """The task that was in hand when the worker ended, or why it never took one.
+
+        Args:
+            process: it has ended.
+            log: what it printed.
+        """
         if self._took_one and not self._open:
             return
         evidence = Evidence(
-            exit_code=exit_code,
-            message="" if exit_code else "the worker ended without a word on the task",
-            log=log,
+            exit_code=process.exit_code,
+            message="" if process.exit_code else "the worker ended without a word on the task",
+            log=end_of_file(log),
+            cluster=process.said,
             deadline_seconds=self._expired,
             kernel_kills=kernel_kills() - self._kills,
         )
@@ -360,8 +325,7 @@ class Supervision:
         assert self._in_hand is not None
         task, self._in_hand = self._in_hand, None
         del self._open[task]
-        idle = math.inf if self._resident else EXIT_GRACE
-        self._begin(self._settings.start_timeout if self._open else idle)
+        self._begin(self._settings.start_timeout if self._open else math.inf)
         return TaskEnded(task, done, failure, self.ready.versions if self.ready else {})
 
     def _begin(self, limit: float) -> None:

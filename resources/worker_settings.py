@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from ..datasets.errors import ConfigError
+from .cluster_environments import KubernetesEnvironment, RayEnvironment
 from .profile_sections import Device, EngineSettings, LocationText, Section, refusal
 from .quantities import Duration, Memory
 
@@ -40,7 +42,8 @@ class Launch:
 
 
 class WorkerEnvironment(Section):
-    """The environment that a worker runs in: one of an interpreter, uv and a container image."""
+    """The environment that a worker runs in: one of an interpreter, uv, a container image, a Kubernetes pod and a Ray
+    job."""
 
     interpreter: LocationText | None = None
     """Python of a venv, conda or pixi environment that holds dagster-pipes and the model's packages."""
@@ -52,13 +55,28 @@ class WorkerEnvironment(Section):
     """What runs the image."""
     options: Texts = ()
     """Further options of `docker run`, such as mounts of weights."""
+    kubernetes: KubernetesEnvironment | None = None
+    """A pod of a Kubernetes cluster."""
+    ray: RayEnvironment | None = None
+    """A job of a Ray cluster."""
+
+    @property
+    def cluster(self) -> KubernetesEnvironment | RayEnvironment | None:
+        """Where it runs, if that is not this machine."""
+        return self.kubernetes or self.ray
+
+    @property
+    def sees_only_scratch(self) -> bool:
+        """Whether the worker sees nothing of this machine's files but its private directories: inputs are copied there
+        for it, where others find links."""
+        return self.container is not None or self.cluster is not None
 
     @model_validator(mode="after")
-    def _one_of_three(self) -> Self:
-        chosen = [name for name in ("interpreter", "uv", "container") if getattr(self, name)]
+    def _one_of_them(self) -> Self:
+        chosen = [name for name in ("interpreter", "uv", "container", "kubernetes", "ray") if getattr(self, name)]
         if len(chosen) != 1:
             found = "no environment is chosen" if not chosen else f"{' and '.join(chosen)} are chosen"
-            raise refusal(found, "Give one of interpreter, uv: true and container.")
+            raise refusal(found, "Give one of interpreter, uv: true, container, kubernetes and ray.")
         if self.options and self.container is None:
             raise refusal("options without a container", "They are options of `docker run`; remove them.")
         return self
@@ -74,7 +92,8 @@ class WorkerSettings(EngineSettings):
     variables: Mapping[str, str] = {}
     """Environment variables for the worker, such as HF_HOME, TORCH_HOME and HF_HUB_OFFLINE."""
     scratch: LocationText | None = None
-    """Where its private directories are made; null: the system's directory for temporary files."""
+    """Where its private directories are made; null: the folder that it shares with a cluster, else the system's
+    directory for temporary files."""
     start_timeout: PositiveDuration = 600.0
     """From the launch, or from the end of a clip, until the worker takes a clip in hand."""
     clip_timeout: PositiveDuration = 900.0
@@ -83,15 +102,48 @@ class WorkerSettings(EngineSettings):
     """Added to it for every frame."""
     idle_time: PositiveDuration = 600.0
     """So long it keeps its models when it has no clip; then it ends, and starts again when there is one."""
+    device_memory: Annotated[Memory, Field(gt=0)] | None = None
+    """What the worker takes on its device. It leases that from execution.device_memory while it works, and ends where
+    others need the room. null: it is not counted; what the other engines may use must then leave room for it."""
     memory_limit: Annotated[Memory, Field(gt=0)] | None = None
     """Host memory that the worker may take; null: what is available when the batch begins."""
+
+    @model_validator(mode="after")
+    def _fits_the_cluster(self) -> Self:
+        cluster = self.environment.cluster
+        if cluster is None:
+            return self
+        if not self.scratch_folder().is_relative_to(cluster.shared):
+            raise refusal(
+                f"scratch is {self.scratch}, which the worker does not see: it shares {cluster.shared} alone",
+                "Give a folder in that one, or leave scratch out.",
+                ("scratch",),
+            )
+        if self.device_memory is not None:
+            raise refusal(
+                "device_memory on a cluster",
+                "Remove it: the worker takes nothing of this machine's device.",
+                ("device_memory",),
+            )
+        if self.device.startswith("cuda:"):
+            raise refusal(
+                f"device {self.device} on a cluster",
+                "Write cuda: which devices it sees follows from the resources that it asks for.",
+                ("device",),
+            )
+        return self
+
+    def scratch_folder(self) -> Path:
+        """Where its private directories are made."""
+        cluster = self.environment.cluster
+        return Path(self.scratch or (cluster.shared if cluster is not None else tempfile.gettempdir()))
 
     def deadline(self, frames: int) -> float:
         """Seconds that a clip of so many frames may take."""
         return self.clip_timeout + frames * self.frame_timeout
 
     def launch(self, worker: str, folder: Path, variables: Mapping[str, str], *, name: str) -> Launch:
-        """The command that runs the worker's file.
+        """The command that runs the worker's file on this machine.
 
         Args:
             worker: its name; the file is workers/<name>_worker.py.
@@ -132,7 +184,7 @@ class WorkerSettings(EngineSettings):
         if visible and index >= len(visible):
             raise ConfigError(
                 f"cuda:{index}, but CUDA_VISIBLE_DEVICES leaves {len(visible)} devices",
-                where="the worker's device",
+                where=f"engine {getattr(self, 'engine', 'worker')}: device",
                 remedy="Choose one of those.",
             )
         return {"CUDA_VISIBLE_DEVICES": visible[index] if visible else str(index)}
@@ -140,6 +192,9 @@ class WorkerSettings(EngineSettings):
     def missing(self) -> str | None:
         """What of the environment is not on this machine, None where it can be launched."""
         environment = self.environment
+        if environment.cluster is not None:
+            shared = environment.cluster.shared
+            return None if os.access(shared, os.W_OK | os.X_OK) else f"{shared} is no folder that can be written to"
         if environment.interpreter is not None:
             found = os.access(environment.interpreter, os.X_OK)
             return None if found else f"{environment.interpreter} is no program"
@@ -208,8 +263,11 @@ class VipeSettings(WorkerSettings):
             raise refusal("no field of view is allowed", "Give a minimum below the maximum.")
         return self
 
-    def require_pinhole_depth(self) -> None:
+    def require_pinhole_depth(self, place: tuple[str, ...]) -> None:
         """Refuse a preset that cannot give the depth and the pinhole cameras of a stage; for the profile's validation.
+
+        Args:
+            place: keys under `engines` where the settings stand.
 
         Raises:
             PydanticCustomError: naming those that can.
@@ -222,7 +280,7 @@ class VipeSettings(WorkerSettings):
         raise refusal(
             f"the preset {self.preset} gives {lacking}, and clips need depth and pinhole cameras",
             f"Choose one of {', '.join(can)}.",
-            ("depth_and_poses", "preset"),
+            (*place, "preset"),
         )
 
 

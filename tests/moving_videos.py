@@ -45,6 +45,18 @@ def write_moving_square(path: Path, *, frames: int = 12, height: int = 96, width
     return path
 
 
+SLIDE_CAPTION = "a red square slides to the right"
+
+
+def write_captioned_video(folder: Path, *, frames: int = 12, height: int = 64, width: int = 64) -> str:
+    """Write a folder with one video of `moving_square`, its caption, and a file that is no video; returns its name."""
+    videos = folder / "videos"
+    write_moving_square(videos / "slide.mp4", frames=frames, height=height, width=width, seed=3)
+    (videos / "slide.txt").write_text(SLIDE_CAPTION)
+    (videos / "broken.mp4").write_bytes(b"")
+    return videos.name
+
+
 def write_foreign(
     path: Path,
     frames: Sequence[np.ndarray],

@@ -50,6 +50,7 @@ class MemoryClip:
     latent: NDArray[np.float16]
     c2w: NDArray[np.float32]
     intrinsics: NDArray[np.float32]
+    dynamic: NDArray[np.bool_] | None = None
 
     def rgb(self, frames: Sequence[int] | None = None) -> NDArray[np.uint8]:
         """The frames as the video gives them."""
@@ -66,6 +67,10 @@ class MemoryClip:
     def latents(self) -> NDArray[np.float16]:
         """The latents."""
         return self.latent
+
+    def dynamic_mask(self) -> NDArray[np.bool_] | None:
+        """Where something moves."""
+        return self.dynamic
 
     def cameras(self, *, estimated: bool = False) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The cameras; estimated ones are the same."""

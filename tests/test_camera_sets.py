@@ -152,30 +152,6 @@ def test_nerfstudio_reads_opengl_rays_and_millimetres(published: dict[str, Path]
     assert_photometric(unproject, project, picture(root / first["file_path"]), picture(root / last["file_path"]), depth)
 
 
-def test_realestate10k_as_pixelsplat_reads_it(published: dict[str, Path]) -> None:
-    root = published["realestate10k"]
-    lines = (root / f"train/{CLIP}.txt").read_text().splitlines()[1:]
-    rows = [np.array(line.split(), np.float64) for line in lines]
-    poses = [np.concatenate([row[7:].reshape(3, 4), [[0, 0, 0, 1]]]) for row in rows]
-    fx, fy, cx, cy = rows[0][1:5] * [48, 32, 48, 32]
-    assert (cx, cy) == (24.0, 16.0)
-    assert rows[0][5:7].tolist() == [0.0, 0.0]
-
-    def unproject(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-        local = np.stack([(x - cx) / fx * z, (y - cy) / fy * z, z], -1)
-        c2w = np.linalg.inv(poses[0])
-        return local @ c2w[:3, :3].T + c2w[:3, 3]
-
-    def project(world: np.ndarray) -> np.ndarray:
-        local = world @ poses[-1][:3, :3].T + poses[-1][:3, 3]
-        return np.stack([local[..., 0] / local[..., 2] * fx + cx, local[..., 1] / local[..., 2] * fy + cy], -1)
-
-    names = [root / f"frames/train/{CLIP}/{int(row[0])}.png" for row in rows]
-    depth = turned_clip().depths[0].astype(np.float64)
-    assert_photometric(unproject, project, picture(names[0]), picture(names[-1]), depth)
-    assert (root / "test/yard-left.txt").is_file()
-
-
 def test_tum_as_its_tools_read_it(published: dict[str, Path]) -> None:
     root = published["tum"] / CLIP
     fx, fy, cx, cy = np.loadtxt(root / "calibration.txt")
@@ -320,13 +296,6 @@ def drop_line(path: Path) -> None:
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
 
 
-def scaled_lens(root: Path) -> None:
-    path = root / f"train/{CLIP}.txt"
-    lines = path.read_text().splitlines()
-    rows = [line.split() for line in lines[1:]]
-    path.write_text("\n".join([lines[0], *(" ".join([row[0], "38", "38", "24", "16", *row[5:]]) for row in rows)]))
-
-
 MODEL = f"{CLIP}/sparse/0"
 DAMAGES: dict[str, tuple[str, Callable[[Path], object], str, FindingKind, str]] = {
     "transforms gone": (
@@ -456,34 +425,6 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object], str, FindingKind, str]] 
         f"{CLIP}/images/frame_00002.png",
         FindingKind.TRUNCATED,
         "decoded",
-    ),
-    "cameras in pixels": (
-        "realestate10k",
-        scaled_lens,
-        f"train/{CLIP}.txt",
-        FindingKind.OUT_OF_CONVENTION,
-        "shares",
-    ),
-    "camera line cut": (
-        "realestate10k",
-        lambda root: cut(root / f"train/{CLIP}.txt"),
-        f"train/{CLIP}.txt",
-        FindingKind.TRUNCATED,
-        "line",
-    ),
-    "cameras gone": (
-        "realestate10k",
-        lambda root: (root / f"train/{CLIP}.txt").unlink(),
-        f"train/{CLIP}.txt",
-        FindingKind.MISSING,
-        "never draws",
-    ),
-    "frame of another time": (
-        "realestate10k",
-        lambda root: (root / f"frames/train/{CLIP}/0.png").rename(root / f"frames/train/{CLIP}/1.png"),
-        f"frames/train/{CLIP}/0.png",
-        FindingKind.MISSING,
-        "time",
     ),
     "trajectory short": (
         "tum",

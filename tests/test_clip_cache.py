@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sceneloom.datasets.errors import EngineError
 from sceneloom.ops.cameras import centred_intrinsics
-from sceneloom.resources.clip_cache import ClipCache, project_pixels, runs_backwards
+from sceneloom.resources.clip_cache import ClipCache, project_pixels
 from sceneloom.resources.engines import Camera, ClipDepth, InputClip, Scaffold, View
 
 from .moving_room import FRAMES, HEIGHT, WIDTH, camera, room, shifted, truth
@@ -110,17 +110,6 @@ def test_frames_lie_where_the_inputs_cameras_were() -> None:
     warped, (_, expected, _) = made.warp(4, camera(pose)), room().see(4, pose)
     assert (np.abs(warped.depth / expected - 1)[warped.valid] < 0.02).mean() > 0.95
     assert made.sees_as_input(4, camera(poses[4]))
-
-
-def test_a_path_runs_backwards_where_it_ends_at_the_input() -> None:
-    view, _ = truth()
-    assert view.clip is not None
-    path = [camera(shifted(0.1 * index)) for index in range(FRAMES)]
-    assert not runs_backwards(path, view.clip)
-    assert runs_backwards(path[::-1], view.clip)
-    nearly = np.eye(4)
-    nearly[0, 3] = 1e-7
-    assert not runs_backwards([camera(nearly), *[camera(np.eye(4))] * (FRAMES - 1)], view.clip)
 
 
 def test_clip_and_depth_must_belong_together() -> None:

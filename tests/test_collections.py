@@ -469,7 +469,7 @@ def test_ten_thousand_prompts_are_read_quickly(tmp_path: Path) -> None:
 
 # --- videos --------------------------------------------------------------------------------------------------------
 
-SMALL = VideoLimits(minimum_side=32)
+SMALL = VideoLimits(minimum_side_pixels=32)
 
 
 def video(path: Path, seed: int = 0, frames: int = 12) -> Path:
@@ -566,7 +566,8 @@ def test_an_unchanged_video_is_not_decoded_again(tmp_path: Path, monkeypatch: py
     assert read_sources([path], video_limits=SMALL, previous=previous).entries == before.entries
     assert calls == []
     # It is looked at again where its limits, or the clip that is taken of it, may say otherwise now.
-    assert reasons(read_sources([path], video_limits=VideoLimits(minimum_side=64), previous=previous)) == ["too_small"]
+    larger = VideoLimits(minimum_side_pixels=64)
+    assert reasons(read_sources([path], video_limits=larger, previous=previous)) == ["too_small"]
     longer = VideoSampling(25, 24)
     assert reasons(read_sources([path], video_limits=SMALL, sampling=longer, previous=previous)) == ["too_short"]
     video(path, 5)

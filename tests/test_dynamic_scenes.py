@@ -72,7 +72,7 @@ def test_something_moves_and_is_recorded() -> None:
         np.testing.assert_array_equal(motion.displacement[0], np.eye(4))
 
 
-OF_VIDEOS = {"conditioning_view": {"c2w"}, "scene_scaffold": {"dynamic_mask"}}
+OF_VIDEOS = {"conditioning_view": {"c2w"}, "scene_scaffold": {"c2w", "dynamic_mask"}}
 """Contracts that only scenes from videos have arrays for (tests/test_video_scenes.py)."""
 
 

@@ -95,6 +95,7 @@ def test_every_reason_has_a_rule_and_its_word_is_stable() -> None:
         "engine_failed",
         "estimation_diverged",
         "internal_error",
+        "interrupted",
         "invalid_config",
         "invalid_input",
         "missing_input",
@@ -109,7 +110,7 @@ def test_every_reason_has_a_rule_and_its_word_is_stable() -> None:
 
 
 def test_faults_that_are_not_the_scene_s_never_count_towards_quarantine() -> None:
-    machine = {Reason.STORE_FULL, Reason.STORE_UNAVAILABLE, Reason.INVALID_CONFIG}
+    machine = {Reason.STORE_FULL, Reason.STORE_UNAVAILABLE, Reason.INVALID_CONFIG, Reason.INTERRUPTED}
     assert {reason for reason, rule in RULES.items() if rule.stops_batch} == machine
     assert not any(RULES[reason].counts for reason in machine | {Reason.MISSING_INPUT, Reason.CORRUPT_INPUT})
     assert {reason for reason, rule in RULES.items() if rule.retry_at_once} == {

@@ -18,7 +18,7 @@ from sceneloom.datasets.errors import ContractError, CorruptFileError, EngineErr
 from sceneloom.ops import gaussian_rasteriser
 from sceneloom.ops import gaussian_rasteriser_reference as reference
 from sceneloom.ops.gaussian_projection import project
-from sceneloom.ops.gaussian_rasteriser import RenderMode, rasterise
+from sceneloom.ops.gaussian_rasteriser import RenderMode, rasterise, settle
 from sceneloom.ops.gaussian_scene import SH_C0, Gaussians, gaussians_from_ply, ply_from_gaussians
 
 WIDTH, HEIGHT = 27, 18  # no multiple of a tile
@@ -193,6 +193,31 @@ def test_order_does_not_matter_and_runs_are_equal() -> None:
     assert torch.equal(renderings[0], renderings[2])
     assert gradients[0] is not None
     assert torch.equal(gradients[0], gradients[2])
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), settled=st.integers(0, 60))
+def test_among_settled_gaussians_is_as_together_with_them(seed: int, settled: int) -> None:
+    everything = random_gaussians(seed, 80)
+    parts = [Gaussians(*(getattr(everything, n)[cut] for n in NAMES)) for cut in (slice(settled), slice(settled, None))]
+    camera = cameras(1)
+    wanted = torch.zeros(HEIGHT, WIDTH, dtype=torch.bool)
+    wanted[3:9, 5:20] = wanted[-1, -1] = True
+    weights = wanted[..., None] * torch.rand(HEIGHT, WIDTH, 4, generator=torch.Generator().manual_seed(seed))
+    expected = converted(joined(*parts), torch.float32, requires_grad=True)
+    found = converted(parts[1], torch.float32, requires_grad=True)
+    among = settle(parts[0], *camera, WIDTH, HEIGHT, wanted=wanted)
+    wholes = []
+    for each, others in ((expected, None), (found, among)):
+        rendering, alphas = rasterise(each, *camera, WIDTH, HEIGHT, render_mode="RGB+D", among=others)
+        (rendering[0] * weights).sum().backward()
+        wholes.append(torch.cat([rendering, alphas], dim=-1)[0].detach())
+    assert torch.equal(wholes[0][wanted], wholes[1][wanted])
+    for name in NAMES:
+        torch.testing.assert_close(getattr(found, name).grad, getattr(expected, name).grad[settled:], atol=1e-6, rtol=0)
+    # Those that no wanted pixel needs are gone.
+    assert len(among.gaussians) <= len(settle(parts[0], *camera, WIDTH, HEIGHT).gaussians) <= settled
+    assert len(settle(parts[0], *camera, WIDTH, HEIGHT, wanted=torch.zeros_like(wanted)).gaussians) == 0
 
 
 def test_what_is_not_seen_has_no_gradient_and_gives_no_nan() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import zarr
 from sceneloom.assets import depth_and_poses, gaussian_shards, quality_report, video_latents
 from sceneloom.assets.stage import StageContext
 from sceneloom.datasets.depth_codec import BOUNDED_RELATIVE_ERROR
+from sceneloom.datasets.errors import ContractError
 from sceneloom.datasets.picture_runs import MINIMUM_PSNR, load_runs
 from sceneloom.datasets.shards import ShardReader
 from sceneloom.resources.profiles import Shards
@@ -92,6 +94,23 @@ def test_the_profile_can_ask_for_exact_depth(tmp_path: Path) -> None:
         depth = reader.depth(scene.scene_id, trajectory)
         np.testing.assert_array_equal(depth, depth_and_poses.read_depth(made.inputs(scene), trajectory))
     assert gaussian_shards.settings(profile, scene)["depth"] == "exact"
+
+
+def test_frames_keep_the_psnr_that_the_profile_asks_for(tmp_path: Path) -> None:
+    made = made_collection()
+    inputs, engines = made.inputs(made.scene()), made.runtime.engines
+
+    def context(minimum: float) -> StageContext:
+        profile = made.profile.model_copy(update={"shards": Shards(minimum_psnr=minimum)})
+        return StageContext(made.scene(), profile, inputs, tmp_path, seed=0, engines=engines)
+
+    # The runs were coded for 42 dB.
+    with pytest.raises(ContractError, match="expected 50 dB at least"):
+        gaussian_shards.make(context(50))
+    assert list(tmp_path.iterdir()) == []
+    gaussian_shards.make(context(40))
+    declared: Any = zarr.open_group(tmp_path / gaussian_shards.SHARD, mode="r").attrs["rgb"]
+    assert declared["minimum_psnr"] == 40
 
 
 def test_only_what_the_shard_holds_of_the_catalogues_row_is_in_its_key() -> None:

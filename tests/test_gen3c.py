@@ -111,7 +111,7 @@ def test_latents_are_kept_in_the_codecs_space_where_it_is_the_tokenizer(tmp_path
     gen3c = engine(tmp_path, codec_is_tokenizer=True)
     with contextlib.closing(gen3c):
         own = Gen3cVideo(gen3c.settings)
-        own.calls = gen3c.calls
+        own.worker = gen3c.worker
         found = own.open_scene(SCAFFOLD, VIEW, "").generate(cameras(), seed=0).latent_space
         assert found is not None
         codec = dataclasses.replace(found, id="the-codec", weights_digest="sha256:other")
@@ -202,6 +202,35 @@ def test_another_unit_shows_the_same_picture(
     scaled = unproject(np.array([pixel]), np.array([depth / unit]), np.eye(4), INTRINSICS)
     found, _ = project(scaled, in_unit(c2w, unit)[0], INTRINSICS)
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+
+OTHER_CAMERAS = {
+    "a path that is shifted": "w2c + 1e-3 * torch.eye(4)[0][:, None] * torch.eye(4)[3], lens",
+    "frames in another order": "w2c.flip(1), lens",
+    "another focal length": "w2c, lens * torch.tensor([[1.001, 1, 1], [1, 1, 1], [1, 1, 1]])",
+    "pixel centres at a half": "w2c, lens + 0.5 * torch.eye(3)[0][:, None] * torch.eye(3)[2]",
+}
+
+
+def test_clips_made_with_other_cameras_than_were_commanded_are_refused(tmp_path: Path) -> None:
+    """What Lyra's cache warps into is read back, whatever it was told: here a cache that changes it."""
+    lyra_settings(tmp_path, COUNT, HEIGHT, WIDTH)
+    lyra = tmp_path / "Lyra-1"
+    cache, change = lyra / "cosmos_predict1" / "diffusion" / "inference" / "cache_3d.py", lyra / "change"
+    source, mark = cache.read_text(), "        count = target_w2cs.shape[1]\n"
+    assert mark in source
+    names = "{'torch': torch, 'w2c': target_w2cs, 'lens': target_intrinsics}"
+    line = f"        target_w2cs, target_intrinsics = eval(open({str(change)!r}).read(), {names})\n"
+    cache.write_text(source.replace(mark, mark + line))
+    with contextlib.closing(engine(tmp_path)) as gen3c:
+        scene = gen3c.open_scene(SCAFFOLD, VIEW, "")
+        for fault, made in OTHER_CAMERAS.items():
+            change.write_text(made)
+            with pytest.raises(WorkerFailed, match=r"\.npy: the clip was made with other cameras") as raised:
+                scene.generate(cameras(), seed=0)
+            assert raised.value.failure is FailureClass.INVALID_OUTPUT, fault
+        change.write_text("w2c, lens")
+        scene.generate(cameras(), seed=0)
 
 
 def test_what_is_written_is_held_to_what_it_must_be(tmp_path: Path) -> None:

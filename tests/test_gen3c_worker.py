@@ -12,14 +12,13 @@ import numpy as np
 import pytest
 
 from sceneloom.orchestration.worker_commands import script_metadata
-from sceneloom.resources.gen3c import _TOLD
+from sceneloom.resources.gen3c import Gen3cVideo
 from sceneloom.resources.worker_engine_settings import Gen3cSettings
 from sceneloom.resources.worker_failures import FailureClass
-from sceneloom.resources.worker_process import TaskEnded, WorkerProcess, WorkerTask
-from sceneloom.resources.worker_protocol import FileTransport
+from sceneloom.resources.worker_process import TaskEnded, WorkerTask
 from sceneloom.resources.worker_settings import worker_file
 
-from .worker_stand_ins import imported_packages, lyra_settings, shared_part
+from .worker_stand_ins import answers_of, imported_packages, lyra_settings, shared_part
 
 FILE = worker_file("gen3c")
 COUNT, HEIGHT, WIDTH = 9, 32, 48
@@ -28,14 +27,14 @@ INTRINSICS = [30.0, 30.0, WIDTH / 2, HEIGHT / 2]
 
 def run(folder: Path, *tasks: dict[str, Any], told: Mapping[str, Any] | None = None) -> list[TaskEnded]:
     settings = Gen3cSettings.model_validate(lyra_settings(folder, COUNT, HEIGHT, WIDTH))
-    given_settings = {**settings.model_dump(include=set(_TOLD)), "device": "cpu", **(told or {})}
+    given_settings = {**settings.model_dump(include=set(Gen3cVideo.told)), "device": "cpu", **(told or {})}
     given = [
         WorkerTask(
             str(index), COUNT, {**task, "output": str(folder / f"out-{index}"), "log": str(folder / f"log-{index}")}
         )
         for index, task in enumerate(tasks)
     ]
-    return list(WorkerProcess("gen3c", settings, FileTransport()).run(given, given_settings, folder))
+    return answers_of("gen3c", settings, given_settings, given)
 
 
 def arrays(folder: Path, frames: np.ndarray, shift: float = 0.0) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from sceneloom.resources.input_videos import (
 
 from .moving_videos import textured, write_foreign
 
-LIMITS = VideoLimits(minimum_side=16)
+LIMITS = VideoLimits(minimum_side_pixels=16)
 HEIGHT, WIDTH = 64, 96
 
 
@@ -270,15 +270,15 @@ def _joined(parts: list[Path], path: Path) -> None:
 @pytest.mark.parametrize(
     ("limits", "problem", "words"),
     [
-        ({"minimum_side": 65}, "too_small", "64 × 96 pixels, each side must have at least 65"),
+        ({"minimum_side_pixels": 65}, "too_small", "64 × 96 pixels, each side must have at least 65"),
         ({"maximum_pixels": 6000}, "too_large", "64 × 96 pixels, the limit is 6,000"),
         ({"minimum_frames": 21}, "too_short", "it has 20 frames, 21 are asked for"),
-        ({"maximum_seconds": 1.9}, "too_long", "it lasts 2 s, the limit is 1.9"),
+        ({"maximum_duration": 1.9}, "too_long", "it lasts 2 s, the limit is 1.9"),
     ],
 )
 def test_limits(tmp_path: Path, limits: dict[str, Any], problem: str, words: str) -> None:
     path = write_foreign(tmp_path / "a.mp4", numbered(20))
-    refused = refusal(lambda: examined(path, limits=VideoLimits(**{"minimum_side": 16, **limits})))
+    refused = refusal(lambda: examined(path, limits=VideoLimits(**{"minimum_side_pixels": 16, **limits})))
     assert refused.problem == problem
     assert words in str(refused)
 

@@ -17,6 +17,9 @@ from sceneloom.datasets.errors import ConfigError, ContractError, EngineError
 from sceneloom.resources import latent_codec
 from sceneloom.resources.cosmos_streaming import CosmosNetwork
 from sceneloom.resources.latent_codec import LatentCodec
+from sceneloom.resources.model_files import GATED_MODELS
+
+from .test_model_files import COMMIT, cached
 
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "patches of 4": {"encoder_block_out_channels": (8, 16, 16), "decode_block_out_channels": (8, 8, 16, 16)},
@@ -239,8 +242,38 @@ def test_nothing_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(EngineError, match="hf download nvidia/some-model --revision abc"):
         LatentCodec.load("nvidia/some-model", revision="abc")
-    with pytest.raises(EngineError, match="no folder"):
+    with pytest.raises(EngineError, match=r"no folder and no shipped weights \(sceneloom-cosmos-8x8x8\) of this name"):
         LatentCodec.load("no such weights")
+
+
+def test_hub_weights_are_found_and_refused_as_those_of_any_model(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = tmp_path / "hub"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(hub))
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    monkeypatch.setitem(GATED_MODELS, "owner/gated", "A Licence")
+    with pytest.raises(EngineError, match=r"A Licence\) must be accepted first; no hub token is set") as refused:
+        latent_codec.latent_space("owner/gated")
+    assert "https://huggingface.co/owner/gated, log in with `hf auth login`" in refused.value.remedy
+    snapshot = cached(hub, folder, main=COMMIT)
+    assert latent_codec.weights_folder("owner/name") == snapshot
+    assert latent_codec.weights_digest("owner/name") == latent_codec.weights_digest(folder)
+    assert latent_codec.latent_space("owner/name", revision=COMMIT).id == f"owner/name@{COMMIT}"
+    with pytest.raises(EngineError, match=rf"revision 'v9' is not in the local hub cache, which has {COMMIT} \(main\)"):
+        latent_codec.weights_folder("owner/name", revision="v9")
+    (snapshot / "diffusion_pytorch_model.safetensors").resolve().unlink()
+    with pytest.raises(EngineError, match=r"are gone.*Download the rest: hf download owner/name"):
+        latent_codec.weights_folder("owner/name")
+
+
+def test_a_pipelines_card_speaks_for_its_part_and_no_other_folders_does(folder: Path, tmp_path: Path) -> None:
+    for part in ("vae", "mine"):
+        shutil.copytree(folder, tmp_path / part)
+        (tmp_path / part / "README.md").unlink()
+    (tmp_path / "README.md").write_text("---\nlicense: other\nlicense_name: its-own\n---\n")
+    assert latent_codec.weights_licence(tmp_path) == "its-own"
+    assert latent_codec.weights_licence(tmp_path / "mine") == "unknown"
 
 
 def test_incomplete_broken_and_foreign_folders_are_refused(folder: Path, tmp_path: Path) -> None:

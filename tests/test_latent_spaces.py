@@ -138,3 +138,13 @@ def test_a_space_under_another_name_holds_the_same_latents_and_other_weights_do_
     assert not space().holds_latents_of(space(weights_digest="sha256:01"))
     assert not space().holds_latents_of(space(scale=0.5))
     assert not space(weights_digest="").holds_latents_of(space(weights_digest=""))
+
+
+def test_what_only_speaks_of_the_weights_is_not_among_the_numbers() -> None:
+    assert space().numbers() == space(id="another name", licence="MIT").numbers()
+    for changes in ({"weights_digest": "sha256:01"}, {"scale": 0.5}, {"mean": np.ones(16)}, {"spatial_stride": 16}):
+        assert space().numbers() != space(**changes).numbers()
+    # Without a digest the name is all there is.
+    unknown = space(weights_digest="")
+    assert unknown.numbers() == space(weights_digest="", licence="MIT").numbers()
+    assert unknown.numbers() != space(weights_digest="", id="another name").numbers()

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("datasets", "ops", "resources", "assets", "orchestration")
 """From the lowest: each may import itself and those before it."""
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-HEAVY = {"torch", "diffusers", "transformers", "warp", "cv2", "trimesh", "scipy", "av", "rerun", "ray"}
+HEAVY = {"torch", "diffusers", "transformers", "warp", "cv2", "trimesh", "scipy", "av", "rerun", "ray", "kubernetes"}
 
 MODULES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 

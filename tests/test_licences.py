@@ -1,10 +1,17 @@
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sceneloom.datasets.licences import Commercial, combined, read_licence
+from sceneloom.resources.moge import MogeScaffold
+from sceneloom.resources.sana_wm_video import SanaWMVideo
+from sceneloom.resources.trellis_latents import TrellisLatents
+from sceneloom.resources.vggt import VggtFeatures
 
 ALLOWED, FORBIDDEN, UNKNOWN = Commercial.ALLOWED, Commercial.FORBIDDEN, Commercial.UNKNOWN
 
@@ -126,3 +133,52 @@ def test_many_subjects_are_counted_not_listed() -> None:
     (reason,) = combined([(f"scene {number}", None) for number in range(1000)]).reasons
     assert "and 980 more" in reason
     assert len(reason) < 500
+
+
+def _table_of_models() -> list[tuple[str, str, str]]:
+    text = (Path(__file__).parents[1] / "docs/licences.md").read_text()
+    rows = [line.strip("| \n").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    return [(model, licence, verdict) for model, licence, verdict, _ in rows[1:]]
+
+
+@pytest.mark.parametrize(("model", "licence", "verdict"), _table_of_models())
+def test_the_table_of_models_says_what_is_read(model: str, licence: str, verdict: str) -> None:
+    assert read_licence(licence).commercial == verdict
+
+
+def test_what_the_engines_know_of_weights_is_in_the_table_of_models() -> None:
+    table = {model: licence for model, licence, _ in _table_of_models()}
+    engines = (MogeScaffold, VggtFeatures, TrellisLatents)
+    known = {hub_id: licence for engine in engines for hub_id, licence in engine.licences.items()}
+    assert len(known) >= 4
+    for hub_id, licence in known.items():
+        assert table[hub_id.split("/")[1]] == licence
+    parts = SanaWMVideo.part_licences
+    assert table["SANA-WM_bidirectional"] == " AND ".join(("Apache-2.0", *parts))
+
+
+@pytest.mark.parametrize(
+    ("card", "commercial"),
+    [
+        ("flux-non-commercial-license", FORBIDDEN),
+        ("flux-dev-non-commercial-license", FORBIDDEN),
+        ("FLUX.2-dev Non-Commercial License", FORBIDDEN),
+        ("fair-noncommercial-research-license", FORBIDDEN),
+        ("sam-license", ALLOWED),
+        ("ltx-2-community-license-agreement", UNKNOWN),
+        ("apache-2.0 AND ltx-2-community-license-agreement", UNKNOWN),
+        ("dinov3-license", UNKNOWN),
+        ("gemma", UNKNOWN),
+    ],
+)
+def test_names_that_cards_give_licences(card: str, commercial: Commercial) -> None:
+    assert read_licence(card).commercial is commercial
+
+
+def test_a_model_comes_under_the_licences_of_its_parts_unless_the_profile_says_otherwise() -> None:
+    engine = object.__new__(SanaWMVideo)
+    vars(engine).update(source=SimpleNamespace(licence="apache-2.0"), _model_settings=SimpleNamespace(licence=None))
+    assert engine.licence == "apache-2.0 AND LTX-2 Community License"
+    assert read_licence(engine.licence).commercial is UNKNOWN
+    vars(engine).update(source=SimpleNamespace(licence="MIT"), _model_settings=SimpleNamespace(licence="MIT"))
+    assert engine.licence == "MIT"

@@ -86,9 +86,22 @@ def static(tmp_path_factory: pytest.TempPathFactory) -> Published:
     return _publish(tmp_path_factory.mktemp("static") / "release", scenes)
 
 
+def _masked(scene: ReleaseScene, source: str) -> ReleaseScene:
+    """The scene with masks in which a square moves."""
+    masks = np.zeros((FRAMES, HEIGHT, WIDTH), bool)
+    for frame in range(FRAMES):
+        masks[frame, 8:16, 3 * frame : 3 * frame + 8] = True
+    clips: dict[str, ReleaseClip] = {}
+    for name, clip in scene.clips.items():
+        assert isinstance(clip, MemoryClip)
+        clips[name] = replace(clip, dynamic=masks)
+    return replace(scene, clips=clips, dynamic_from=source)
+
+
 @pytest.fixture(scope="module")
 def dynamic(tmp_path_factory: pytest.TempPathFactory) -> Published:
-    scenes = [_moving_scene(name, seed=seed) for seed, name in enumerate(SCENES)]
+    """Two scenes of which one has masks."""
+    scenes = [_masked(_moving_scene("scene-a"), "instances"), _moving_scene("scene-b", seed=1)]
     return _publish(tmp_path_factory.mktemp("dynamic") / "release", scenes, DYNAMIC)
 
 
@@ -207,6 +220,55 @@ def test_a_moving_scene_has_twelve_views_with_the_poses_of_their_frames(dynamic:
     np.testing.assert_array_equal(forward["pose"], back["pose"][::-1])
     assert not (dynamic.root / "dataset" / "6" / "latent").exists()
     assert "'end_view_target_idx': 11" in (dynamic.root / "registry_entry.py").read_text()
+
+
+def test_masks_of_what_moves_are_as_lyras_reader_takes_them(dynamic: Published, static: Published) -> None:
+    from PIL import Image
+
+    files = sorted(dynamic.root.glob("dataset/*/mask/*"))
+    assert {file.name for file in files} == {"scene-a.zip"}
+    assert len(files) == 12
+    with zipfile.ZipFile(files[3]) as archive:
+        # Radym: one picture a frame, decoded as it is, uint8.
+        pictures = [Image.open(io.BytesIO(archive.read(f"{frame:05d}.png"))) for frame in range(FRAMES)]
+        assert {picture.mode for picture in pictures} == {"L"}
+        planes = np.stack([np.asarray(picture) for picture in pictures])
+    expected = _masked(_moving_scene("scene-a"), "instances").clips["left"].dynamic_mask()
+    assert expected is not None
+    np.testing.assert_array_equal(planes, expected)
+    [note] = [note for note in dynamic.summary.notes if note.startswith("mask/")]
+    assert note.startswith("mask/ of 1 of 2 scenes: the masks show the pixels of what may move")
+    assert not list(static.root.glob("dataset/*/mask"))
+    assert DYNAMIC.fields == (*STATIC.fields, "mask")
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (lambda members: dict(list(members.items())[:-1]), FindingKind.MISSING),
+        (lambda members: members | {"00003.png": b"noise"}, FindingKind.TRUNCATED),
+        (lambda members: members | {"00003.png": _grey(HEIGHT, WIDTH // 2)}, FindingKind.MISALIGNED),
+    ],
+)
+def test_damaged_masks_are_named(
+    change: Callable[[dict[str, bytes]], dict[str, bytes]], kind: FindingKind, dynamic: Published, tmp_path: Path
+) -> None:
+    copied = replace(dynamic, root=Path(shutil.copytree(dynamic.root, tmp_path / "copy")))
+    file = "dataset/7/mask/scene-a.zip"
+    with zipfile.ZipFile(copied.root / file) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    (copied.root / file).unlink()
+    write_stored_zip(copied.root / file, change(members).items())
+    found = [(finding.path, finding.kind, finding.scene_id) for finding in copied.examine(DYNAMIC)]
+    assert found == [(file, kind, "scene-a")]
+
+
+def _grey(height: int, width: int) -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(np.zeros((height, width), np.uint8)).save(buffer, "png")
+    return buffer.getvalue()
 
 
 def test_the_registry_entry_is_python_with_the_destination(static: Published) -> None:
@@ -346,6 +408,14 @@ def test_moving_scenes_are_refused_as_static_ones(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"objects move in scene-a.*lyra_dynamic"):
         _publish(tmp_path / "static", [moving])
     _publish(tmp_path / "dynamic", [replace(_moving_scene("scene-a"), moving=True)], DYNAMIC)
+
+
+def test_one_latent_space_under_two_names_and_licences_is_one(tmp_path: Path) -> None:
+    first, second = make_scene("scene-a"), make_scene("scene-b")
+    assert second.latent_space is not None
+    renamed = replace(second.latent_space, id="the same weights elsewhere", licence="MIT")
+    _publish(tmp_path / "release", [first, replace(second, latent_space=renamed)])
+    assert {path.suffix for path in (tmp_path / "release" / "dataset" / "0" / "latent").iterdir()} == {".pkl"}
 
 
 def test_latents_of_another_codec_are_declared(tmp_path: Path) -> None:
@@ -602,3 +672,52 @@ def test_a_space_shared_by_all_latent_frames_fills_the_whole_table(tmp_path: Pat
     mean, std = torch.load(io.BytesIO((published.root / STATISTICS).read_bytes()), weights_only=True)
     assert mean.shape == std.shape == (16, 16)
     assert mean[:, 7].tolist() == list(range(16))
+
+
+# --- damage to what a dynamic set alone has: views 6 to 11, reversed ones, and no latents for them ------------------
+
+_Damages = dict[str, tuple[Callable[[Path, str], object], FindingKind, str]]
+
+
+def _unlink(root: Path, file: str) -> None:
+    (root / file).unlink()
+
+
+def _forward_video(root: Path, file: str) -> None:
+    """The clip's pictures in forward order, where its poses run back."""
+    shutil.copy(root / "dataset/1/rgb/scene-b.mp4", root / file.replace("pose", "rgb").replace("npz", "mp4"))
+
+
+DYNAMIC_DAMAGES: _Damages = {
+    "dataset/11": (lambda root, file: shutil.rmtree(root / file), FindingKind.MISSING, "view 11 is missing"),
+    "dataset/12": (lambda root, file: (root / file).mkdir(), FindingKind.UNEXPECTED, "as a camera"),
+    "dataset/6/rgb/scene-a.mp4": (_unlink, FindingKind.MISSING, "another sample"),
+    "dataset/6/rgb/scene-b.mp4": (lambda root, file: _cut(file)(root), FindingKind.TRUNCATED, "another sample"),
+    "dataset/7/pose/scene-a.npz": (_unlink, FindingKind.MISSING, "another sample"),
+    "dataset/7/pose/scene-b.npz": (_forward_video, FindingKind.OUT_OF_CONVENTION, "in reversed time order"),
+    "dataset/8/pose/scene-a.npz": (
+        lambda root, file: _cameras(file, lambda data: data[:-1])(root), FindingKind.MISALIGNED, "8 cameras for 9"),
+    "dataset/8/pose/scene-b.npz": (lambda root, file: _cut(file)(root), FindingKind.TRUNCATED, "another sample"),
+    "dataset/9/pose/scene-b.npz": (
+        lambda root, file: _cameras(file, _shear)(root), FindingKind.OUT_OF_CONVENTION, "orthonormal"),
+    "dataset/9/intrinsics/scene-a.npz": (
+        lambda root, file: _cameras(file, lambda data: data / 2)(root), FindingKind.OUT_OF_CONVENTION,
+        "another resolution"),
+    "dataset/10/depth/scene-a.zip": (
+        lambda root, file: _flip_bytes(file, 0.5)(root), FindingKind.TRUNCATED, "cannot be read"),
+    "dataset/10/depth/scene-b.zip": (_unlink, FindingKind.MISSING, "another sample"),
+    "dataset/2/latent/scene-b.pkl": (_unlink, FindingKind.MISSING, "the latents are missing"),
+    "dataset/3/latent/scene-b.pkl": (lambda root, file: _cut(file)(root), FindingKind.TRUNCATED, "cannot be loaded"),
+}  # fmt: skip
+
+
+def test_damage_to_a_dynamic_set_is_named_file_by_file(dynamic: Published, tmp_path: Path) -> None:
+    copied = replace(dynamic, root=Path(shutil.copytree(dynamic.root, tmp_path / "copy")))
+    for file, (damage, _, _) in DYNAMIC_DAMAGES.items():
+        damage(copied.root, file)
+    findings = copied.examine(DYNAMIC)
+    assert {finding.path for finding in findings} == set(DYNAMIC_DAMAGES)
+    for finding in findings:
+        _, kind, message = DYNAMIC_DAMAGES[finding.path]
+        assert finding.kind is kind
+        assert message in finding.message

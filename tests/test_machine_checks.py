@@ -187,6 +187,17 @@ def test_weights_that_are_not_here_are_missing_with_the_way_to_get_them(tmp_path
     assert "hf download black-forest-labs/FLUX.1-dev" in found.remedy
 
 
+def test_a_codecs_weights_that_are_not_here_are_missing_likewise(tmp_path: Path) -> None:
+    codec = {"id": "nvidia/Cosmos-1.0-Tokenizer-CV8x8x8", "revision": "v1"}
+    profile = profile_with(tmp_path, engines={"latent_codec": codec})
+    found = check_of(engine_checks(profile), "engines.latent_codec")
+    assert found.verdict == "missing"
+    assert "not in the local hub cache" in found.found
+    assert found.remedy == f"Download them: hf download {codec['id']} --revision v1"
+    with pytest.raises(EngineError, match="not in the local hub cache"):
+        machine_checks.require_engines(profile, {"prompt"})
+
+
 def test_a_device_that_is_not_there_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     folder = write_flux(tmp_path / "flux")
@@ -235,6 +246,19 @@ def test_a_worker_s_environment_is_looked_for(tmp_path: Path) -> None:
     assert absent.subject == "engines.depth_and_poses (vipe)"
     assert absent.verdict == "missing"
     assert absent.found == f"{tmp_path / 'python'} is no program"
+
+
+def test_a_worker_s_memory_is_held_against_the_budget_of_its_device(tmp_path: Path) -> None:
+    def found(memory: float) -> Check:
+        environment = WorkerEnvironment(interpreter=sys.executable)
+        worker = VipeSettings(environment=environment, device_memory=memory)
+        [check] = machine_checks.section_checks("engines.depth_and_poses", worker, profile)
+        return check
+
+    profile = profile_with(tmp_path)
+    profile = profile.model_copy(update={"execution": profile.execution.model_copy(update={"device_memory": 20.0})})
+    assert (found(20.0).verdict, found(21.0).verdict) == ("ok", "missing")
+    assert found(21.0).found == "21 GB are needed, execution.device_memory is 20 GB"
 
 
 def test_everything_that_is_missing_is_refused_at_once(tmp_path: Path) -> None:

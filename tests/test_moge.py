@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from sceneloom.ops.cameras import centred_intrinsics, unproject
 from sceneloom.resources.engines import View
 from sceneloom.resources.moge import MogeScaffold, pixel_intrinsics, read_result
-from sceneloom.resources.worker_calls import Question, write_picture
+from sceneloom.resources.worker_batches import BatchTask
 from sceneloom.resources.worker_engine_settings import MogeSettings
 from sceneloom.resources.worker_failures import FailureClass, WorkerFailed
+from sceneloom.resources.worker_results import write_picture
 
 from .worker_stand_ins import require_empty, stand_in_settings
 
@@ -53,7 +54,8 @@ def test_a_view_becomes_a_metric_scaffold(tmp_path: Path) -> None:
     points = unproject(coordinates, scaffold.depth[4:].ravel(), np.eye(4), scaffold.intrinsics)
     centred = points - points.mean(axis=0)
     assert np.linalg.svd(centred)[1][-1] < 1e-5
-    assert scaffold.notes["model"] == {"id": "Ruicheng/moge-2-vitl-normal", "revision": None, "version": "v2"}
+    model = {"id": "Ruicheng/moge-2-vitl-normal", "revision": None, "version": "v2"}
+    assert scaffold.notes["model"] == {**model, "weights": {"Ruicheng/moge-2-vitl-normal": "main"}}
     assert scaffold.notes["versions"]["python"]
     assert (moge.contract.tier, moge.contract.licence) == ("worker", "MIT")
 
@@ -87,16 +89,16 @@ def test_every_fault_fails_its_own_question_by_its_class(tmp_path: Path) -> None
     """All faults in one batch: those that end the process lose their own question, the sound ones are answered."""
     settings = engine(tmp_path).settings
 
-    def question(name: str, level: int) -> Question[Any]:
+    def question(name: str, level: int) -> BatchTask[Any]:
         def write(folder: Path) -> dict[str, Any]:
             picture = write_picture(folder / "picture.png", view(level).picture)
             return {"picture": str(picture), "field_of_view": None}
 
-        return Question(name, write, lambda output, figures: read_result(output, HEIGHT, WIDTH, settings, figures))
+        return BatchTask(name, write, lambda output, figures: read_result(output, HEIGHT, WIDTH, settings, figures))
 
     names = {"sound before": 0, **{str(level): level for level in FAULTS}, "sound after": 0}
     with contextlib.closing(engine(tmp_path)) as moge:
-        answers = {each.id: each for each in moge.calls.ask_all([question(*item) for item in names.items()])}
+        answers = {each.task: each for each in moge.worker.ask_all([question(*item) for item in names.items()])}
     require_empty(tmp_path)
     assert list(answers) == list(names)
     assert answers["sound before"].get().metric

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,10 @@ from PIL import Image
 
 from sceneloom.orchestration.worker_commands import script_metadata
 from sceneloom.resources.worker_engine_settings import MogeSettings
-from sceneloom.resources.worker_process import TaskEnded, WorkerProcess, WorkerTask
-from sceneloom.resources.worker_protocol import FileTransport
+from sceneloom.resources.worker_process import TaskEnded, WorkerTask
 from sceneloom.resources.worker_settings import WORKERS_FOLDER, worker_file
 
-from .worker_stand_ins import SHARED_PART, imported_packages, shared_part, stand_in_settings
+from .worker_stand_ins import SHARED_PART, answers_of, imported_packages, shared_part, stand_in_settings
 
 FILE = worker_file("moge")
 TOLD = {
@@ -39,7 +37,7 @@ def run(folder: Path, told: dict[str, Any], *pictures: np.ndarray, degrees: floa
         Image.fromarray(levels).save(picture)
         place = {"output": str(folder / f"out-{index}"), "log": str(folder / f"log-{index}")}
         tasks.append(WorkerTask(str(index), 1, {"picture": str(picture), "field_of_view": degrees, **place}))
-    return list(WorkerProcess("moge", settings, FileTransport()).run(tasks, told, folder))
+    return answers_of("moge", settings, told, tasks)
 
 
 def noise(seed: int = 0) -> np.ndarray:
@@ -127,10 +125,10 @@ def test_a_picture_that_is_none_costs_that_task_alone(tmp_path: Path) -> None:
         )
         for name in "ab"
     ]
-    ended = {end.task: end for end in WorkerProcess("moge", settings, FileTransport()).run(tasks, TOLD, tmp_path)}
+    ended = {end.task: end for end in answers_of("moge", settings, TOLD, tasks)}
     assert ended["a"].failure is not None
     assert "UnidentifiedImageError" in str(ended["a"].failure)
     assert ended["b"].done is not None
-    launches = [path for path in tmp_path.iterdir() if path.name.startswith("launch-")]
-    assert len(launches) == 1
-    assert json.loads((launches[0] / "manifest.json").read_text())["settings"] == TOLD
+    # One process answered both.
+    assert "loading" in (tmp_path / "log-a").read_text()
+    assert "loading" not in (tmp_path / "log-b").read_text()

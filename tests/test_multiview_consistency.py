@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
 from sceneloom.ops.gaussian_scene import Gaussians
+from sceneloom.resources.failures import Reason, StageFailed
 from sceneloom.resources.multiview_consistency import (
     Sampled,
     ViewCameras,
@@ -73,11 +75,20 @@ def test_views_that_contradict_each_other_are_shown_by_one_scene() -> None:
     # One view brighter, the other darker: the scene settles between them.
     wrong = torch.stack([shown[0] + 0.1, shown[1] - 0.1]).clamp(0, 1)
     apart = (wrong - shown)[0].mean() - (wrong - shown)[1].mean()
-    fitted = _rendered(sampled(wrong, scene, iterations=60).gaussians, cameras())
+    fitted = _rendered(sampled(wrong, scene, iterations=30).gaussians, cameras())
     left = (fitted - shown)[0].mean() - (fitted - shown)[1].mean()
     assert left.abs() < 0.5 * apart
-    again = _rendered(sampled(wrong, scene, iterations=60).gaussians, cameras())
+    again = _rendered(sampled(wrong, scene, iterations=30).gaussians, cameras())
     assert torch.equal(fitted, again)
+
+
+def test_predictions_that_are_not_finite_are_named() -> None:
+    scene = planted()
+    wrong = _rendered(scene, cameras())
+    wrong[1, 0, 0, 0] = torch.nan
+    with pytest.raises(StageFailed, match="step 1 are not finite") as caught:
+        sampled(wrong, scene)
+    assert caught.value.reason is Reason.CONTRACT_VIOLATION
 
 
 def test_shares_count_what_is_made_up_and_what_is_open() -> None:

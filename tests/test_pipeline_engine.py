@@ -6,6 +6,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,6 @@ from sceneloom.resources.failures import Reason, StageFailed
 from sceneloom.resources.flux_view import FluxView
 from sceneloom.resources.pipeline_engine import (
     Made,
-    PromptEmbeddings,
     Window,
     chunk_seeds,
     latents_of,
@@ -27,14 +27,13 @@ from sceneloom.resources.pipeline_engine import (
     require_size,
     require_view_size,
     seeded,
-    sees_as,
 )
 from sceneloom.resources.resident_models import ResidentModels
 
 from .tiny_pipelines import LICENCE, prompt_scene, write_flux
 
 
-def test_embeddings_are_made_once_for_each_of_the_last_texts() -> None:
+def test_embeddings_are_made_once_without_gradients_and_given_on_the_pipelines_device() -> None:
     made: list[str] = []
 
     def make(text: str) -> Any:
@@ -42,13 +41,14 @@ def test_embeddings_are_made_once_for_each_of_the_last_texts() -> None:
         assert not torch.is_grad_enabled()
         return torch.full((1,), float(ord(text))), torch.zeros(2)
 
-    remembered = PromptEmbeddings(capacity=2)
-    for text in ("a", "b", "a", "c", "a", "b"):
-        first, second = remembered.get((text,), lambda text=text: make(text), device="cpu")
-        assert float(first) == ord(text)
-        assert second.shape == (2,)
-    # "b" was the one not used for longest when "c" came.
-    assert made == ["a", "b", "c", "b"]
+    engine = FluxView(FluxViewSettings(path="nowhere"), horizontal_field_of_view_degrees=70)
+    for text, device in (("a", "cpu"), ("b", "meta"), ("a", "meta"), ("b", "cpu")):
+        pipeline = SimpleNamespace(_execution_device=device)
+        first, second = engine.embeddings((text,), pipeline, lambda text=text: make(text))
+        assert first.device.type == second.device.type == device
+        if device == "cpu":
+            assert float(first) == ord(text)
+    assert made == ["a", "b"]
 
 
 def test_one_seed_gives_one_noise() -> None:
@@ -142,9 +142,10 @@ def test_cameras_must_have_the_views_size_and_are_told_from_its_own() -> None:
         require_view_size([Camera(np.eye(4), lens, 16, 32), Camera(np.eye(4), lens, 16, 16)], view, where="test")
     with pytest.raises(EngineError, match="no cameras"):
         require_view_size([], view, where="test")
-    assert sees_as(Camera(np.eye(4, dtype=np.float32), lens.astype(np.float32), 16, 16), lens)
-    assert not sees_as(Camera(moved, lens, 16, 16), lens)
-    assert not sees_as(Camera(np.eye(4), lens * 1.01, 16, 16), lens)
+    assert Camera(np.eye(4, dtype=np.float32), lens.astype(np.float32), 16, 16).sees_as(lens)
+    assert not Camera(moved, lens, 16, 16).sees_as(lens)
+    assert Camera(moved, lens, 16, 16).sees_as(lens, moved)
+    assert not Camera(np.eye(4), lens * 1.01, 16, 16).sees_as(lens)
 
 
 @pytest.fixture(scope="module")

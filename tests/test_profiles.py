@@ -172,6 +172,8 @@ def test_refusals_name_line_key_and_remedy(
     [
         ("seed: 1\nseed: 2", ":10: (top level)", 'key "seed" is given twice (first on line 9)'),
         ("seed: true", ":9: seed", "true is refused"),
+        ("shards: {minimum_psnr: 29}", ":9: shards.minimum_psnr", "29 is refused"),
+        ("shards: {minimum_psnr: 51}", ":9: shards.minimum_psnr", "51 is refused"),
         ("seed: -1", ":9: seed", "-1 is refused"),
         ("on: 1", ":9: (top level)", "read by YAML as bool"),
         ("view: {horizontal_field_of_view: 75 cm}", ":9: view.horizontal_field_of_view", '"cm" is a unit of length'),

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from sceneloom.assets import quality_report
 from sceneloom.datasets.training_index import QUALITY_NUMBERS
+from sceneloom.resources.profiles import load_profile
 
-from .tiny import FRAMES, TRAJECTORIES, copied_collection, made_collection, run_scene
+from .tiny import (
+    FRAMES,
+    TRAJECTORIES,
+    codec_folder,
+    copied_collection,
+    made_collection,
+    run_scene,
+    write_profile,
+    write_sources,
+)
 
 KINDS = pytest.mark.parametrize("kind", ["prompt", "image"])
 
@@ -92,3 +103,21 @@ def test_a_number_that_could_not_be_measured_is_null_and_counts_nowhere() -> Non
         "right": {"passed": False, "metrics": dict.fromkeys(quality_report._WORST) | {"sharpness": 4.0}},
     }
     assert quality_report._worst(report) == {"clips_passed": 1, "sharpness": 4.0}
+
+
+def test_limits_on_estimated_cameras_count_only_where_cameras_are_estimated(tmp_path: Path) -> None:
+    scene = made_collection().scene()
+
+    def settings_with(depth_and_poses: str, **quality: float) -> dict[str, Any]:
+        chosen = {"latent_codec": {"path": str(codec_folder())}, "depth_and_poses": depth_and_poses}
+        profile = load_profile(write_profile(tmp_path, write_sources(tmp_path), engines=chosen, quality=quality))
+        return quality_report.settings(profile, scene)
+
+    known, estimated = settings_with("ground_truth"), settings_with("classical")
+    assert settings_with("ground_truth", maximum_trajectory_error=0.01) == known
+    assert settings_with("classical", maximum_trajectory_error=0.01) != estimated
+    assert settings_with("ground_truth", minimum_sharpness=0.01) != known
+    assert "maximum_trajectory_error" not in known["quality"]
+    assert {"maximum_trajectory_error", "minimum_camera_scale", *known["quality"]} <= set(estimated["quality"])
+    verdicts = made_collection().record(scene, "quality_report").contracts
+    assert {"trajectory_error" in verdict.expected for verdict in verdicts} == {False}

@@ -15,12 +15,14 @@ from typing import Any
 
 import pytest
 
-from sceneloom.datasets.errors import ConfigError
-from sceneloom.resources import worker_settings
+from sceneloom.datasets.errors import ConfigError, EngineError
+from sceneloom.resources import resident_worker, worker_settings
+from sceneloom.resources.failures import Reason, StageFailed
+from sceneloom.resources.resident_models import ResidentModels
 from sceneloom.resources.resident_worker import ResidentWorker
 from sceneloom.resources.worker_failures import FailureClass
 from sceneloom.resources.worker_process import TaskEnded, WorkerTask
-from sceneloom.resources.worker_protocol import Event
+from sceneloom.resources.worker_protocol import Channel, Event, FileTransport
 
 from .test_worker_process import classes, failure_of, lives, settings, tasks, wait_until
 
@@ -219,14 +221,109 @@ def test_leaving_early_ends_the_task_in_hand_and_leaves_the_others_to_their_call
     assert not mark.exists()
 
 
-def test_closing_fails_what_is_left_at_once(toy: Path, tmp_path: Path) -> None:
-    with resident(tmp_path) as worker, ThreadPoolExecutor(1) as pool:
-        future = pool.submit(run, worker, a="time.sleep(600)", b="pass")
-        assert wait_until(lambda: worker._given is not None)
+def test_closing_interrupts_what_is_left_in_all_threads_and_what_comes_later(toy: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "launches"
+    toy.write_text(f"open({str(mark)!r}, 'a').write('x')\n" + HEAD + LOOP)
+    with resident(tmp_path) as worker, ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(run, worker, a="time.sleep(600)") for _ in range(2)]
+        assert wait_until(lambda: mark.exists() and len(worker._waiting) == 1)
         worker.close()
-        ended = future.result(timeout=10)
-    assert classes(ended) == {"a": FailureClass.KILLED, "b": FailureClass.KILLED}
-    assert "ended from here" in failure_of(ended["a"]).found
+        for ended in runs:
+            with pytest.raises(StageFailed, match="the worker toy was closed") as raised:
+                ended.result(timeout=10)
+            assert raised.value.reason is Reason.INTERRUPTED
+        for later in (lambda: run(worker, c="pass"), lambda: worker.scratch().__enter__()):
+            with pytest.raises(StageFailed, match="the worker toy was closed"):
+                later()
+    assert mark.read_text() == "x"
+
+
+def test_closing_before_the_launch_prevents_it(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opening, go_on = threading.Event(), threading.Event()
+
+    class SlowTransport(FileTransport):
+        @contextlib.contextmanager
+        def open(self, folder: Path, extras: Any) -> Iterator[Channel]:
+            opening.set()
+            assert go_on.wait(10)
+            with super().open(folder, extras) as channel:
+                yield channel
+
+    launched: list[Any] = []
+    monkeypatch.setattr(resident_worker, "start", lambda *given: launched.append(given))
+    worker = ResidentWorker("toy", settings(scratch=str(tmp_path / "scratch")), {}, transport=SlowTransport())
+    with ThreadPoolExecutor(2) as pool:
+        ended = pool.submit(run, worker, a="pass", b="pass")
+        assert opening.wait(10)
+        closed = pool.submit(worker.close)
+        assert wait_until(lambda: worker._closed)
+        go_on.set()
+        closed.result(timeout=10)
+        with pytest.raises(StageFailed, match="was closed"):
+            ended.result(timeout=10)
+    assert launched == []
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_what_is_being_read_stays_until_it_has_been_read(toy: Path, tmp_path: Path) -> None:
+    with resident(tmp_path) as worker, worker.scratch() as folder:
+        (folder / "result").write_text("whole")
+        worker.close()
+        assert (folder / "result").read_text() == "whole"
+    assert not folder.exists()
+
+
+# ---------------------------------------------------------------- the memory of a device
+
+
+def alternate(folder: Path, budget: float) -> tuple[list[bool], int]:
+    """Let two workers of 2 GB each work in turn; for each turn whether the other one lives after it, and how many
+    processes there were."""
+    models = ResidentModels(round(budget * 1e9))
+    chosen = settings(scratch=str(folder / "scratch"), device_memory=2.0)
+    workers = [ResidentWorker("toy", chosen, {}, models) for _ in range(2)]
+    lives_on, turns = [], []
+    try:
+        for turn in range(4):
+            turns += processes(run(workers[turn % 2], a="pass"))
+            lives_on += [lives(int(turns[-2]))] if turn else []
+    finally:
+        for worker in workers:
+            worker.close()
+    assert models.counters()["peak_bytes"]["cpu"] <= budget * 1e9
+    return lives_on, len(set(turns))
+
+
+def test_workers_that_do_not_fit_together_end_each_other(toy: Path, tmp_path: Path) -> None:
+    assert alternate(tmp_path, budget=3.0) == ([False] * 3, 4)
+
+
+def test_workers_that_fit_together_stay(toy: Path, tmp_path: Path) -> None:
+    assert alternate(tmp_path, budget=4.0) == ([True] * 3, 2)
+
+
+def test_a_model_waits_for_a_workers_task_and_then_ends_the_worker(toy: Path, tmp_path: Path) -> None:
+    models = ResidentModels(3_000_000_000)
+    busy, done = tmp_path / "busy", tmp_path / "done"
+    work = f"open({str(busy)!r}, 'w'); time.sleep(0.5); open({str(done)!r}, 'w')"
+    worker = ResidentWorker("toy", settings(scratch=str(tmp_path / "scratch"), device_memory=2.0), {}, models)
+    with contextlib.closing(worker), ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(run, worker, a=work)
+        assert wait_until(busy.exists)
+        with models.get("model", 2_000_000_000, "cpu", done.exists) as loaded_after_the_task:
+            assert loaded_after_the_task
+            [process] = processes(ended.result(timeout=10))
+            assert not lives(int(process))
+        # It comes back once there is room.
+        assert classes(run(worker, b="pass")) == {"b": None}
+        assert "model" in models.counters()["evictions"]
+
+
+def test_a_worker_larger_than_its_device_is_refused(toy: Path, tmp_path: Path) -> None:
+    chosen = settings(scratch=str(tmp_path / "scratch"), device_memory=4.0)
+    worker = ResidentWorker("toy", chosen, {}, ResidentModels(3_000_000_000))
+    with pytest.raises(EngineError, match="takes 4 GB, the budget of cpu is 3 GB"):
+        run(worker, a="pass")
 
 
 def test_an_error_in_the_thread_that_watches_reaches_every_caller(toy: Path, tmp_path: Path) -> None:
@@ -285,6 +382,6 @@ def test_it_ends_with_the_interpreter(toy: Path, tmp_path: Path) -> None:
 
 def test_the_size_of_a_task_gives_its_deadline(toy: Path, tmp_path: Path) -> None:
     with resident(tmp_path, clip_timeout=0.2, frame_timeout=0.1) as worker:
-        long, short = (WorkerTask(name, frames, {"do": "time.sleep(1.2)"}) for name, frames in (("l", 100), ("s", 1)))
-        ended = {one.task: one for one in worker.run([long, short])}
+        works = [WorkerTask("l", 100, {"do": "time.sleep(0.6)"}), WorkerTask("s", 1, {"do": "time.sleep(600)"})]
+        ended = {one.task: one for one in worker.run(works)}
     assert classes(ended) == {"l": None, "s": FailureClass.TIMEOUT}

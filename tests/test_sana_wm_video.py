@@ -70,6 +70,21 @@ def test_a_clip_follows_from_cameras_prompt_and_seed(folder: Path) -> None:
         assert (other.frames != clip.frames).mean() > 0.01
 
 
+def test_long_clips_are_decoded_in_runs_of_frames_as_the_model_was_trained_on(folder: Path) -> None:
+    latents = torch.randn(1, 4, 17, 2, 2, generator=torch.Generator().manual_seed(0))
+    with engine(folder).pipeline() as pipeline, torch.inference_mode():
+        vae, runs = pipeline.vae, []
+        hook = vae.decoder.register_forward_pre_hook(lambda _, arguments: runs.append(arguments[0].shape[2]))
+        frames = pipeline._decode_latents(latents)
+        assert frames.shape == (1, 3, 129, 64, 64)
+        # Of 12 latent frames, one more to begin each with, every 8.
+        assert runs == [13, 9, 1]
+        runs.clear()
+        pipeline._decode_latents(latents[:, :, :11])
+        hook.remove()
+    assert runs == [11]
+
+
 def test_the_clip_is_what_the_pipeline_makes_of_the_words(folder: Path) -> None:
     # The engine hands over embeddings; the pipeline's own way, with words, must give the same frames.
     made = engine(folder, negative_prompt="fog")

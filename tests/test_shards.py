@@ -58,6 +58,7 @@ def make_clip(seed: int, scene_id: str, trajectory: str) -> ClipArrays:
         quality={"psnr": 30.0 + seed, "sharpness": float("nan")},
         estimated_c2w=c2w.copy(),
         estimated_intrinsics=np.full((FRAMES, 4), 39, np.float32),
+        dynamic_mask=rng.random((FRAMES, HEIGHT, WIDTH)) < 0.3,
         metadata={"prompt": f"scene {seed}"},
     )
 
@@ -103,6 +104,13 @@ def test_every_field_comes_back(shard: Path, clips: list[ClipArrays]) -> None:
         ):
             for found, wanted in zip(reader.cameras(*name, estimated=estimated), expected, strict=True):
                 np.testing.assert_array_equal(found, wanted)
+        mask = clip.dynamic_mask
+        assert mask is not None
+        stored = reader.dynamic_mask(*name)
+        assert stored is not None
+        assert stored.dtype == bool
+        np.testing.assert_array_equal(stored, mask)
+        np.testing.assert_array_equal(reader.dynamic_mask(*name, [18, 0, 18]), mask[[18, 0, 18]])
         assert (entry.metric, entry.frames, entry.metadata) == (clip.metric, FRAMES, clip.metadata)
         assert entry.quality["psnr"] == clip.quality["psnr"]
         assert np.isnan(entry.quality["sharpness"])
@@ -218,7 +226,16 @@ def test_the_psnr_of_every_run_is_stored(shard: Path, clips: list[ClipArrays]) -
     np.testing.assert_allclose(stored[:], [[run.psnr for run in clip.rgb] for clip in clips], rtol=1e-6)
     found: Any = group.attrs["rgb"]
     assert found["psnr_found"] == pytest.approx(stored[:].min(), rel=1e-6)
-    assert found["psnr_found"] >= MINIMUM_PSNR
+    assert found["psnr_found"] >= MINIMUM_PSNR == found["minimum_psnr"]
+
+
+def test_runs_that_keep_less_than_is_declared_are_refused(clips: list[ClipArrays], tmp_path: Path) -> None:
+    lowest = min(run.psnr for run in clips[0].rgb)
+    summary = write_shard(tmp_path / "kept", clips[:1], latent_space=LATENT_SPACE, minimum_psnr=lowest)
+    assert summary.rgb_psnr == lowest
+    with pytest.raises(ContractError, match="a run of frames keeps"):
+        write_shard(tmp_path / "finer", clips[:1], latent_space=LATENT_SPACE, minimum_psnr=lowest + 0.01)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
 
 def test_plain_zarr_reads_it_with_names_and_conventions(shard: Path) -> None:
@@ -251,13 +268,14 @@ def test_readers_pickle_and_read_remote_stores(shard: Path, clips: list[ClipArra
     np.testing.assert_allclose(reader.depth("desk-2", "left", [4]), clips[2].depth[[4]], rtol=BOUNDED_RELATIVE_ERROR)
 
 
-def test_clips_without_estimated_cameras(clips: list[ClipArrays], tmp_path: Path) -> None:
-    bare = [replace(clip, estimated_c2w=None, estimated_intrinsics=None) for clip in clips]
+def test_clips_without_estimated_cameras_or_masks(clips: list[ClipArrays], tmp_path: Path) -> None:
+    bare = [replace(clip, estimated_c2w=None, estimated_intrinsics=None, dynamic_mask=None) for clip in clips]
     write_shard(tmp_path / "bare", bare, latent_space=LATENT_SPACE)
     reader = ShardReader(tmp_path / "bare")
     assert reader.cameras("desk-2", "left")[0].shape == (FRAMES, 4, 4)
     with pytest.raises(InputError, match="no estimated cameras"):
         reader.cameras("desk-2", "left", estimated=True)
+    assert reader.dynamic_mask("desk-2", "left") is None
 
 
 def only_file(folder: Path) -> Path:
@@ -297,6 +315,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
         ("intrinsics", lambda reader, clip: reader.cameras(*clip)),
         ("estimated_c2w", lambda reader, clip: reader.cameras(*clip, estimated=True)),
         ("estimated_intrinsics", lambda reader, clip: reader.cameras(*clip, estimated=True)),
+        ("dynamic_masks", lambda reader, clip: reader.dynamic_mask(*clip)),
     ],
 )
 def test_damage_names_shard_clip_and_field(
@@ -395,6 +414,8 @@ def scaled_pose(clip: ClipArrays) -> ClipArrays:
         (lambda clip: replace(clip, intrinsics=clip.intrinsics[:-1]), "intrinsics: expected shape"),
         (lambda clip: replace(clip, estimated_intrinsics=None), "do not come together"),
         (lambda clip: replace(clip, estimated_c2w=None, estimated_intrinsics=None), "those before it"),
+        (lambda clip: replace(clip, dynamic_mask=None), "those before it"),
+        (lambda clip: replace(clip, dynamic_mask=clip.depth[:, 1:] > 0), "dynamic_mask: expected shape"),
         (lambda clip: replace(clip, quality={"psnr": 1.0}), "quality numbers"),
         (lambda clip: replace(clip, scene_id="lamp-1", trajectory="left"), "given twice"),
         (lambda clip: replace(clip, rgb=clip.rgb[:1]), r"the runs hold 16 frames of \[\(32, 48\)\], expected 19"),

@@ -33,7 +33,7 @@ def test_stages_introduce_themselves() -> None:
 
 OF_MOVING_OBJECTS = {"dynamic_mask", "object_poses"}
 """Contracts of arrays that exist only where objects move; `test_dynamic_scenes` holds the stages to them."""
-OF_VIDEOS = {"conditioning_view": {"c2w"}}
+OF_VIDEOS = {"conditioning_view": {"c2w"}, "scene_scaffold": {"c2w"}}
 """Contracts of arrays that only scenes from videos have; `test_video_scenes` holds the stages to them."""
 
 
@@ -89,6 +89,8 @@ def test_finished_scenes_are_left_alone() -> None:
     [
         ({"seed": 1}, set(STAGE_NAMES)),
         ({"video": {"constant_rate_factor": 20}}, {*STAGE_NAMES[3:5], *STAGE_NAMES[6:]}),
+        ({"shards": {"minimum_psnr": 44}}, {*STAGE_NAMES[3:5], *STAGE_NAMES[6:]}),
+        ({"shards": {"minimum_psnr": 42}}, set()),
         ({"objects": {"minimum_visible_pixels": 30}}, {"scene_objects"}),
         ({"quality": {"minimum_sharpness": 0.01}}, {"quality_report", "gaussian_shards"}),
         ({"execution": {"parallel_scenes": 1}, "store": {"url": "store"}}, set()),

@@ -12,7 +12,6 @@ import transformers
 
 from sceneloom.datasets.errors import EngineError
 from sceneloom.datasets.layouts.caption_chunks import WIDTH, decode_chunks, encode_chunks
-from sceneloom.resources import text_embeddings
 from sceneloom.resources.resident_models import ResidentModels
 from sceneloom.resources.text_embeddings import TextEncoder
 from sceneloom.resources.transformers_settings import TextEncoderSettings
@@ -61,7 +60,7 @@ def test_embeddings_are_the_last_hidden_states_without_padding(folder: Path, nam
     assert len(found[0]) != len(found[1])
 
 
-def test_each_distinct_text_is_computed_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_distinct_text_is_computed_once(folder: Path) -> None:
     models = ResidentModels(None)
     first = encoder(folder, models=models)
     calls: list[int] = []
@@ -74,13 +73,6 @@ def test_each_distinct_text_is_computed_once(folder: Path, monkeypatch: pytest.M
     assert len(calls) == 2
     assert again[0] is once[1]
     assert again[1] is once[0]
-    # What was used least recently is forgotten first.
-    monkeypatch.setattr(text_embeddings, "REMEMBERED_TEXTS", 2)
-    first.encode(["a table"])
-    first.encode([TEXTS[0]])
-    assert len(calls) == 3
-    first.encode([TEXTS[1]])
-    assert len(calls) == 4
     assert list(models.counters()["loads"].values()) == [1]
 
 

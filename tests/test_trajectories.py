@@ -17,6 +17,7 @@ from sceneloom.ops.trajectories import (
     LYRA_VIEWS,
     TrajectoryContext,
     build_path,
+    is_reversed,
     path_from_cameras,
     reversed_in_time,
     runs_backwards,
@@ -105,6 +106,20 @@ RANGES = {
 }
 
 
+def test_a_path_runs_backwards_where_it_ends_at_the_inputs_camera() -> None:
+    away = np.repeat(np.eye(4)[None], 5, axis=0)
+    away[:, 0, 3] = 0.1 * np.arange(5)
+    assert (runs_backwards(away), runs_backwards(away[::-1])) == (False, True)
+    # Of a camera that moved along with the path, and of one that met it at its end.
+    assert not runs_backwards(away, away)
+    meeting = away.copy()
+    meeting[0, 0, 3] = 1.0
+    assert runs_backwards(away, meeting)
+    nearly = np.eye(4)
+    nearly[0, 3] = 1e-7
+    assert not runs_backwards([nearly, *[np.eye(4)] * 4], np.eye(4)[None])
+
+
 def test_lyra_distances_fill_their_published_ranges() -> None:
     assert tuple(RANGES) == trajectories.LYRA_VIEWS == trajectories.names()[:6]
     small = TrajectoryContext(frames=2, centre_depth=1.0)
@@ -122,7 +137,9 @@ def test_a_reversed_trajectory_is_its_counterpart_from_far_to_near(forward: str,
     assert back.draws == there.draws
     for frame in range(121):
         np.testing.assert_array_equal(back.c2w[frame], there.c2w[120 - frame])
-    assert (runs_backwards(there), runs_backwards(back)) == (False, True)
+    assert (is_reversed(there), is_reversed(back)) == (False, True)
+    # The ellipses of "clockwise" end where they begin.
+    assert (runs_backwards(there.c2w), runs_backwards(back.c2w)) == (False, forward != "clockwise")
     for path, expected in ((there, back), (back, there)):
         turned = reversed_in_time(path)
         assert (turned.name, turned.draws) == (expected.name, expected.draws)

@@ -9,11 +9,10 @@ import numpy as np
 
 from sceneloom.orchestration.worker_commands import script_metadata
 from sceneloom.resources.worker_engine_settings import TrellisLatentSettings
-from sceneloom.resources.worker_process import WorkerProcess, WorkerTask
-from sceneloom.resources.worker_protocol import FileTransport
+from sceneloom.resources.worker_process import WorkerTask
 from sceneloom.resources.worker_settings import worker_file
 
-from .worker_stand_ins import STAND_INS, imported_packages, shared_part, stand_in_settings
+from .worker_stand_ins import STAND_INS, answers_of, imported_packages, shared_part, stand_in_settings
 
 FILE = worker_file("trellis_ss")
 
@@ -51,7 +50,7 @@ def test_cells_become_a_latent_without_the_rest_of_trellis(tmp_path: Path) -> No
         )
         for name in "ab"
     ]
-    ended = list(WorkerProcess("trellis_ss", settings, FileTransport()).run(tasks, told, tmp_path))
+    ended = answers_of("trellis_ss", settings, told, tasks)
     assert [end.failure for end in ended] == [None, None]
     mean = np.load(tmp_path / "out-a" / "mean.npy")
     assert (mean.shape, mean.dtype) == ((8, 16, 16, 16), np.float32)

@@ -19,7 +19,7 @@ from sceneloom.ops.alignment import align_cameras
 from sceneloom.ops.cameras import invert_rigid, project, rotation_from_vector, unproject
 from sceneloom.resources.engines import Camera, ClipGeometry, Scaffold, View
 from sceneloom.resources.vggt import VggtDepthAndPoses, VggtFeatures, poses_of
-from sceneloom.resources.worker_calls import Question
+from sceneloom.resources.worker_batches import BatchTask
 from sceneloom.resources.worker_engine_settings import VggtModelSettings, VggtSettings
 from sceneloom.resources.worker_failures import FailureClass, WorkerFailed
 
@@ -126,7 +126,7 @@ def test_every_fault_fails_its_own_clip_by_its_class(tmp_path: Path) -> None:
 
     chosen = settings(tmp_path)
 
-    def question(level: int) -> Question[Any]:
+    def question(level: int) -> BatchTask[Any]:
         def write(folder: Path) -> dict[str, Any]:
             np.save(folder / "frames.npy", np.stack(list(clip(level)())))
             return {"kind": "clip", "frames": str(folder / "frames.npy"), "points": False}
@@ -134,10 +134,10 @@ def test_every_fault_fails_its_own_clip_by_its_class(tmp_path: Path) -> None:
         def read(output: Path, figures: Any) -> Any:
             return vggt.read_result(output, COUNT, HEIGHT, WIDTH, chosen)
 
-        return Question(str(level), write, read)
+        return BatchTask(str(level), write, read)
 
     with contextlib.closing(VggtDepthAndPoses(chosen)) as engine:
-        answers = {each.id: each for each in engine.calls.ask_all([question(level) for level in (*FAULTS, 100)])}
+        answers = {each.task: each for each in engine.worker.ask_all([question(level) for level in (*FAULTS, 100)])}
     require_empty(tmp_path)
     answers["100"].get()
     for level, (failure, found, attempts) in FAULTS.items():

@@ -16,12 +16,11 @@ from PIL import Image
 
 from sceneloom.orchestration.worker_commands import script_metadata
 from sceneloom.resources.worker_engine_settings import VggtSettings
-from sceneloom.resources.worker_process import TaskEnded, WorkerProcess, WorkerTask
-from sceneloom.resources.worker_protocol import FileTransport
+from sceneloom.resources.worker_process import TaskEnded, WorkerTask
 from sceneloom.resources.worker_settings import worker_file
 
 from .stand_ins.vggt import scene
-from .worker_stand_ins import imported_packages, shared_part, stand_in_settings
+from .worker_stand_ins import answers_of, imported_packages, shared_part, stand_in_settings
 
 FILE = worker_file("vggt")
 TOLD = {"model": "facebook/VGGT-1B", "revision": "abc", "device": "cpu", "frames_per_head_call": 4}
@@ -36,7 +35,7 @@ def run(folder: Path, *tasks: dict[str, Any]) -> list[TaskEnded]:
         )
         for index, task in enumerate(tasks)
     ]
-    return list(WorkerProcess("vggt", settings, FileTransport()).run(given, TOLD, folder))
+    return answers_of("vggt", settings, TOLD, given)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import dataclasses
 import io
 import itertools
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from sceneloom.assets import camera_paths, conditioning_view, scene_scaffold, vi
 from sceneloom.assets.observations import ContractBroken
 from sceneloom.assets.stage import Made, StageContext
 from sceneloom.datasets.latent_spaces import LatentSpace
+from sceneloom.datasets.picture_runs import decode_frames, load_runs
 from sceneloom.datasets.video import probe, read_video
 from sceneloom.ops.quality import LUMA
 from sceneloom.resources.diffusers_settings import WanVaceVideoSettings
@@ -33,7 +35,7 @@ from sceneloom.resources.engines import (
     View,
 )
 from sceneloom.resources.latent_codec import LatentCodec
-from sceneloom.resources.profiles import LatentCodecSettings
+from sceneloom.resources.profiles import LatentCodecSettings, Shards
 from sceneloom.resources.transformers_settings import DepthAnythingScaffoldSettings
 
 from .tiny import FRAMES, HEIGHT, TRAJECTORIES, WIDTH, MadeCollection, made_collection
@@ -102,6 +104,21 @@ def test_latents_are_the_codecs_of_the_very_frames(kind: str) -> None:
         np.testing.assert_array_equal(latents, codec.encode(rendered(made, kind, trajectory)))
 
 
+def test_frames_for_shards_keep_the_psnr_that_the_profile_asks_for(tmp_path: Path) -> None:
+    made = made_collection()
+    frames, kept = rendered(made, "prompt", "left")[:3], {}
+    for asked in (40.0, 46.0):
+        profile = made.profile.model_copy(update={"shards": Shards(minimum_psnr=asked)})
+        inputs, engines = made.inputs(made.scene()), made.runtime.engines
+        context = StageContext(made.scene(), profile, inputs, tmp_path, seed=0, engines=engines)
+        video_latents._write_pictures(context, "left", iter(frames))
+        (run,) = load_runs(tmp_path / video_latents.pictures_name("left"))
+        kept[asked] = run
+        assert psnr(decode_frames(run.stream, run.packets, range(3)), frames) >= asked
+    assert len(kept[40.0].stream) < len(kept[46.0].stream)
+    assert (tmp_path / "left.mp4").is_file()
+
+
 def test_the_latent_space_is_declared_beside_the_latents() -> None:
     made = made_collection()
     scene = made.scene()
@@ -120,6 +137,26 @@ def test_what_moves_the_codecs_files_does_not_change_the_key_and_what_changes_th
     settings = video_latents.settings(made.profile, made.scene())
     assert "path" not in str(settings)
     assert "device" not in settings["engine"]
+
+
+def test_the_name_and_the_licence_of_a_codecs_weights_change_no_key_and_its_numbers_do(tmp_path: Path) -> None:
+    made = made_collection()
+
+    def weights_in_key(folder: Path) -> dict[str, Any]:
+        codec = LatentCodecSettings(path=str(folder))
+        engines = made.profile.engines.model_copy(update={"latent_codec": codec})
+        identity = video_latents.engine(Engines(made.profile.model_copy(update={"engines": engines})), made.scene())
+        return identity.for_key()
+
+    save_cosmos(tmp_path / "weights")
+    first = weights_in_key(tmp_path / "weights")
+    shutil.copytree(tmp_path / "weights", tmp_path / "moved")
+    (tmp_path / "moved" / "README.md").write_text("---\nlicense: mit\n---\n")
+    assert LatentCodec.load(tmp_path / "moved").space.licence == "mit"
+    assert weights_in_key(tmp_path / "moved") == first
+    save_cosmos(tmp_path / "normalised", latents_std=[2.0] * 16)
+    save_cosmos(tmp_path / "larger", num_layers=2)
+    assert len({json.dumps(weights_in_key(tmp_path / name)) for name in ("weights", "normalised", "larger")}) == 3
 
 
 def test_the_contact_sheet_shows_a_row_of_frames_for_each_trajectory() -> None:

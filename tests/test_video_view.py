@@ -14,7 +14,7 @@ from sceneloom.datasets.video import read_video, write_video
 from sceneloom.ops.pictures import fit_picture
 from sceneloom.resources.collections import read_sources
 from sceneloom.resources.input_videos import VideoLimits, VideoSampling
-from sceneloom.resources.video_view import ASSUMED_STATIC, VideoFramesView
+from sceneloom.resources.video_view import ASSUMED_STATIC, NOT_YET_ESTIMATED, VideoFramesView
 
 from .moving_videos import textured, write_moving_square
 
@@ -22,7 +22,7 @@ HEIGHT, WIDTH = 64, 96
 
 
 def entry(path: Path) -> SceneEntry:
-    [scene] = read_sources([path], video_limits=VideoLimits(minimum_side=32)).entries
+    [scene] = read_sources([path], video_limits=VideoLimits(minimum_side_pixels=32)).entries
     return scene
 
 
@@ -64,6 +64,25 @@ def test_a_video_of_a_camera_that_moves_is_refused(tmp_path: Path) -> None:
     for limit in (0.2, None):
         view = VideoFramesView(75, sampling, limit).make_view(scene, height=120, width=160, seed=0)
         assert view.notes["camera_motion"]["largest_pixels"] == pytest.approx(16, abs=0.5)
+
+
+def test_a_camera_that_moves_is_left_to_the_scaffolds_engine_where_that_estimates_cameras(
+    slide: Path, tmp_path: Path
+) -> None:
+    def camera_of(scene: SceneEntry, limit: float | None) -> str:
+        engine = VideoFramesView(75, VideoSampling(9, 24), limit, cameras_are_estimated=True)
+        view = engine.make_view(scene, height=120, width=160, seed=0)
+        assert view.clip is not None
+        assert view.clip.cameras_from == view.notes["camera"]
+        return view.clip.cameras_from
+
+    moving = entry(panned(tmp_path / "pan.mp4", 2))
+    assert camera_of(moving, 0.01) == NOT_YET_ESTIMATED
+    assert camera_of(moving, 0.2) == ASSUMED_STATIC
+    assert camera_of(entry(slide), 0.01) == ASSUMED_STATIC
+    assert camera_of(entry(slide), None) == NOT_YET_ESTIMATED
+    write_video(tmp_path / "flat.mp4", [np.full((64, 96, 3), 90, np.uint8)] * 12, fps=24)
+    assert camera_of(entry(tmp_path / "flat.mp4"), 0.01) == NOT_YET_ESTIMATED
 
 
 def test_a_picture_without_corners_is_not_taken_to_move(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from sceneloom.resources.engines import Scaffold, View
 from sceneloom.resources.gaussian_video import GaussianVideo, gaussians_behind
 from sceneloom.resources.picture_inpainter import FluxFillInpainter, make_inpainter
 from sceneloom.resources.profiles import load_profile
-from sceneloom.resources.vistadream import VistaDreamScaffold
+from sceneloom.resources.vistadream import TRIES, VistaDreamScaffold, _Frame, _GrowingScene
 from sceneloom.resources.vistadream_settings import (
     FluxFillInpaintingSettings,
     MultiviewConsistencySettings,
@@ -68,6 +68,57 @@ def test_holes_along_the_path_are_closed_and_the_record_says_how() -> None:
 def test_equal_seeds_give_equal_gaussians() -> None:
     again = engine().build_scaffold(view(), seed=4)
     assert gaussian_file.to_bytes(gaussians_behind(again)) == gaussian_file.to_bytes(gaussians_behind(built()))
+
+
+def growing(changes: dict[str, Any] | None = None, depth: Any = None) -> _GrowingScene:
+    """A scene that holds the view alone."""
+    made, settings = engine(), VistaDreamScaffoldSettings.model_validate({**QUICK, **(changes or {})})
+    finder = depth or made.depth
+    scene = _GrowingScene(settings, finder, made.inpainter, view(), finder.build_scaffold(view(), seed=4), 4)
+    scene.plant()
+    return scene
+
+
+def test_what_would_hide_the_view_becomes_no_gaussian_and_is_not_fitted_to() -> None:
+    scene = growing()
+    pose = np.eye(4)
+    pose[0, 3] = 0.05
+    size = scene.margin_size
+    near = np.full(size, 0.5 * float(scene.found.depth.min()), np.float32)
+    wanted = np.zeros(size, bool)
+    wanted[:, -12:] = True  # beyond the view's right border, and a strip within it
+    picture = np.zeros((*size, 3), np.uint8)
+    added = scene._add(_Frame(picture, near, pose, scene.margin_intrinsics, wanted), 1, draw=1)
+    made = scene.frames[-1].made
+    assert 0 < added == made.sum() < wanted.sum()
+    assert not made[8:-8, -12].any()
+    assert made[:, -1].all()
+    assert len(scene.gaussians) == HEIGHT * WIDTH + added == len(scene.made_up)
+    assert scene.made_up.sum() == added
+
+
+class ContradictingDepth:
+    """Depth of the box for the view; for all further pictures the opposite of whatever is there."""
+
+    contract = TourIntoPictureScaffold.contract
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def build_scaffold(self, view: View, *, seed: int) -> Scaffold:
+        self.asked += 1
+        found = TourIntoPictureScaffold(75.0).build_scaffold(view, seed=seed)
+        depth = found.depth if self.asked == 1 else 1 / found.depth
+        return Scaffold(depth.astype(np.float32), found.intrinsics, False, None, {})
+
+
+def test_views_whose_depth_contradicts_the_scene_are_left_out_and_tries_end() -> None:
+    depth = ContradictingDepth()
+    scene = growing({"poses": 12, "smallest_hole": 0.0}, depth)
+    views = list(iter(scene.grow, None))
+    assert len(views) == TRIES == depth.asked - 1
+    assert all("left_out" in each for each in views)
+    assert len(scene.parts) == 1
 
 
 def test_the_engine_declares_its_parts() -> None:
@@ -122,6 +173,7 @@ def test_pictures_become_shards_of_rendered_gaussians(tmp_path: Path) -> None:
     (scene,) = made.catalog.active()
     inputs = made.inputs(scene)
     scaffold = scene_scaffold.read_scaffold(inputs)
+    assert scaffold.notes["prompt"] == "a long corridor"
     assert made.record(scene, "scene_scaffold").metrics["gaussians"] == len(gaussians_behind(scaffold))
     ply = gaussians_from_ply(inputs.path("scene_scaffold", "gaussians.ply").read_bytes())
     np.testing.assert_allclose(ply.means.numpy(), gaussians_behind(scaffold).means.numpy())

@@ -147,6 +147,12 @@ def test_refusals(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_licence_that_was_corrected_meanwhile_makes_no_other_latent_space(tmp_path: Path) -> None:
+    other = dataclasses.replace(scenes()[1], latent_space=dataclasses.replace(latent_space(9), licence="MIT"))
+    publish(tmp_path, [scenes()[0], other])
+    assert LAYOUT.examine(tmp_path, {}) == []
+
+
 # --- damage ---------------------------------------------------------------------------------------------------------
 
 

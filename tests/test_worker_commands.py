@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from sceneloom.datasets.errors import ConfigError
@@ -96,6 +97,51 @@ def test_settings_that_a_worker_cannot_do_without() -> None:
     code, output = run("command", "trellis_ss", "--interpreter", "/env/bin/python", "--set", "source=/opt/TRELLIS")
     assert code == 0
     assert output.strip().endswith(str(worker_file("trellis_ss")))
+
+
+POD = """
+kubernetes:
+  image: trellis:1
+  shared: scenes
+  pod_spec:
+    containers: [{name: worker, volumeMounts: [{name: scenes, mountPath: FOLDER}]}]
+"""
+
+
+def test_command_prints_the_manifest_of_a_pod(tmp_path: Path) -> None:
+    file = tmp_path / "pod.yaml"
+    file.write_text(POD.replace("FOLDER", str(tmp_path)))
+    given = ["--environment", str(file), "--set", "source=/opt/TRELLIS"]
+    code, output = run("command", "trellis_ss", *given)
+    assert code == 0
+    pod = yaml.safe_load(output)
+    assert (pod["kind"], pod["metadata"]["name"]) == ("Pod", "sceneloom-trellis-ss-<launch>")
+    [container] = pod["spec"]["containers"]
+    assert container["command"][-1] == f"{tmp_path}/scenes/<batch>/<launch>/trellis_ss_worker.py"
+    assert {"name": "DAGSTER_PIPES_CONTEXT", "value": "<from the transport>"} in container["env"]
+    with pytest.raises(ConfigError, match="scenes is no folder that can be written to"):
+        run("check", "trellis_ss", *given)
+
+
+def test_command_prints_what_a_ray_job_is_submitted_with(tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text("ray: {address: 'http://head:8265', shared: scenes, python: /opt/moge/bin/python}")
+    code, output = run("command", "moge", "--environment", str(file))
+    assert code == 0
+    job = yaml.safe_load(output)
+    assert job["entrypoint"].startswith("/opt/moge/bin/python -u '")
+    assert (job["entrypoint_num_gpus"], job["metadata"]) == (1.0, {"sceneloom/worker": "moge"})
+
+
+def test_a_file_that_holds_no_environment(tmp_path: Path) -> None:
+    file = tmp_path / "environment.yaml"
+    with pytest.raises(ConfigError, match="cannot be read as YAML"):
+        run("check", "moge", "--environment", str(file))
+    file.write_text("ray: {address: 'http://head:8265'}")
+    with pytest.raises(ConfigError, match=r"environment\.ray\.shared: Field required"):
+        run("check", "moge", "--environment", str(file))
+    with pytest.raises(ConfigError, match="--environment and --uv"):
+        run("check", "moge", "--environment", str(file), "--uv")
 
 
 def test_check_names_what_a_checkout_lacks(tmp_path: Path) -> None:

@@ -44,6 +44,14 @@ SEEN: dict[str, tuple[Evidence, str]] = {
     "full disk": (Evidence(exit_code=1, log="OSError: [Errno 28] No space left on device"), "write"),
     "writer's pipe": (Evidence(exit_code=1, log="BrokenPipeError: [Errno 32] Broken pipe"), "write"),
     "deadline": (Evidence(exit_code=None, log="CUDA out of memory", deadline_seconds=5.0), "timeout"),
+    "pod out of memory": (Evidence(exit_code=-9, cluster="the pod scenes/a: OOMKilled"), "oom"),
+    "evicted for memory": (Evidence(cluster="ended as Failed. Evicted: The node was low on resource: memory."), "oom"),
+    "evicted for disk": (
+        Evidence(cluster="Evicted: The node was low on resource: ephemeral-storage. Threshold quantity: 1"),
+        "write",
+    ),
+    "node lost": (Evidence(cluster="the pod scenes/a is gone: it was deleted, or its node was lost"), "killed"),
+    "pod refused": (Evidence(cluster="the pod scenes/a cannot be started (422 Unprocessable Entity)"), "usage"),
     "ended well without result": (Evidence(exit_code=0), "invalid-output"),
     "called exit": (Evidence(type="SystemExit", message="ViPE called exit(None)"), "invalid-output"),
 }
@@ -79,3 +87,13 @@ def test_the_message_quotes_the_line_that_told_the_class() -> None:
 
 def test_a_signal_is_named() -> None:
     assert failed(Evidence(exit_code=-signal.SIGSEGV)).found == "ended by SIGSEGV"
+
+
+def test_what_a_cluster_says_is_told() -> None:
+    waits = "the pod scenes/a waits: ErrImagePull: denied."
+    assert failed(Evidence(deadline_seconds=5.0, cluster=waits)).found == (
+        "nothing came of it within 5 s; the pod scenes/a waits: ErrImagePull: denied"
+    )
+    assert failed(Evidence(exit_code=1, cluster="evicted.", log="last words")).found == (
+        "ended with 1; evicted; its log says: last words"
+    )

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 
 from sceneloom.assets.worker_pipes import LineMessageReader, PipesTransport
 from sceneloom.resources.vipe import VipeOutcome, ViPEWorker
+from sceneloom.resources.worker_protocol import Done, Failed, parse_event
 
+from .test_vipe_worker import manifest_of
 from .vipe_clips import batch, vipe_settings
 
 SCENES = dg.StaticPartitionsDefinition([f"scene-{index}" for index in range(8)])
@@ -26,7 +29,7 @@ def test_a_backfill_over_scenes_of_which_four_fail_in_four_ways(
     @dg.asset(partitions_def=SCENES, backfill_policy=dg.BackfillPolicy.single_run())
     def estimated(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         settings = vipe_settings(tmp_path / "scratch", clip_timeout=8.0, frame_timeout=0.01)
-        with contextlib.closing(ViPEWorker(settings, PipesTransport(context))) as worker:
+        with contextlib.closing(ViPEWorker(settings, transport=PipesTransport(context))) as worker:
             for outcome in worker.estimate(batch(tmp_path, *context.partition_keys)):
                 outcomes.append(outcome)
                 if outcome.result is not None:
@@ -87,3 +90,32 @@ def test_lines_that_are_no_messages_do_not_end_the_reading(tmp_path: Path) -> No
 
     assert dg.materialize([one], instance=dg.DagsterInstance.ephemeral()).success
     assert heard == [1, 2]
+
+
+NOISE_AND_A_FAILURE = {"scene-0": "noise", "scene-1": "slam"}
+"""What ViPE's stand-in does to the clips of `require_three_clips`."""
+
+
+def require_three_clips(folder: Path, launch: Callable[[dg.AssetExecutionContext, Path], Any]) -> None:
+    """Run ViPE's worker on a manifest of three clips under a client of Pipes', and hold it to its messages.
+
+    Args:
+        folder: that the worker sees.
+        launch: runs the client on a manifest, and returns its invocation.
+    """
+    names = ["scene-0", "scene-1", "scene-2"]
+    manifest = folder / "manifest.json"
+    manifest.write_text(json.dumps(manifest_of(folder, *names)))
+    heard: list[Any] = []
+
+    @dg.asset
+    def poses(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        heard.extend(launch(context, manifest).get_custom_messages())
+        return dg.MaterializeResult()
+
+    assert dg.materialize([poses], instance=dg.DagsterInstance.ephemeral()).success
+    events = [event for event in map(parse_event, heard) if event is not None]
+    assert len(events) == len(heard)
+    ends = {event.task: event.kind for event in events if isinstance(event, Done | Failed)}
+    assert ends == {"scene-0": "done", "scene-1": "failed", "scene-2": "done"}
+    assert (folder / "scene-2-out/vipe/scene-2_info.pkl").exists()

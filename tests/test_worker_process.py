@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -15,9 +16,16 @@ from typing import Any
 import pytest
 
 from sceneloom.resources import worker_settings
+from sceneloom.resources.resident_worker import ResidentWorker
 from sceneloom.resources.worker_failures import FailureClass, WorkerFailed
-from sceneloom.resources.worker_process import TaskEnded, WorkerProcess, WorkerTask, end_of_file
-from sceneloom.resources.worker_protocol import Event, FileTransport, Progress
+from sceneloom.resources.worker_process import (
+    Supervision,
+    TaskEnded,
+    WorkerTask,
+    end_of_file,
+    started_without_tasks,
+)
+from sceneloom.resources.worker_protocol import Event, Progress
 from sceneloom.resources.worker_settings import WorkerEnvironment, WorkerSettings
 
 HEAD = """
@@ -25,14 +33,26 @@ import json, os, signal, subprocess, sys, time
 from pathlib import Path
 from dagster_pipes import open_dagster_pipes
 
-def tasks_of(pipes):
-    return json.loads(Path(pipes.get_extra("manifest")).read_text())["tasks"]
+def tasks_of(manifest):
+    yield from manifest["tasks"]
+    if "feed" not in manifest:
+        return
+    with open(manifest["feed"]) as feed:
+        while True:
+            line = feed.readline()
+            if not line:
+                time.sleep(0.01)
+            elif "task" not in json.loads(line):
+                return
+            else:
+                yield json.loads(line)["task"]
 """
 LOOP = """
 with open_dagster_pipes() as pipes:
     say = lambda kind, **content: pipes.report_custom_message({"kind": kind, **content})
+    manifest = json.loads(Path(pipes.get_extra("manifest")).read_text())
     say("ready", versions={"process": str(os.getpid())})
-    for task in tasks_of(pipes):
+    for task in tasks_of(manifest):
         say("started", task=task["id"])
         exec(task["do"])
         say("done", task=task["id"], seconds=0.1)
@@ -41,9 +61,6 @@ with open_dagster_pipes() as pipes:
 
 class Settings(WorkerSettings):
     engine: str = "toy"
-
-
-Run = Callable[..., list[TaskEnded]]
 
 
 @pytest.fixture
@@ -57,23 +74,22 @@ def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def settings(**changes: Any) -> Settings:
     limits = {"start_timeout": 20.0, "clip_timeout": 20.0, "frame_timeout": 0.0001, **changes}
-    environment = WorkerEnvironment(interpreter=sys.executable)
+    environment = limits.pop("environment", WorkerEnvironment(interpreter=sys.executable))
     return Settings.model_validate({"environment": environment, "device": "cpu", **limits})
-
-
-def process(report: Callable[[Event], None] | None = None, **changes: Any) -> WorkerProcess:
-    return WorkerProcess("toy", settings(**changes), FileTransport(), report)
 
 
 def tasks(**work: str) -> list[WorkerTask]:
     return [WorkerTask(name, 1, {"do": do}) for name, do in work.items()]
 
 
-def run(folder: Path, work: dict[str, str], **changes: Any) -> dict[str, TaskEnded]:
-    scratch = folder / "scratch"
-    scratch.mkdir()
-    ended = list(process(**changes).run(tasks(**work), {}, scratch))
+def run(
+    folder: Path, work: dict[str, str], report: Callable[[Event], None] | None = None, **changes: Any
+) -> dict[str, TaskEnded]:
+    chosen = settings(scratch=str(folder / "scratch"), **changes)
+    with contextlib.closing(ResidentWorker("toy", chosen, {}, report=report)) as worker:
+        ended = list(worker.run(tasks(**work)))
     assert len({one.task for one in ended}) == len(ended)
+    assert list((folder / "scratch").iterdir()) == []
     return {one.task: one for one in ended}
 
 
@@ -101,27 +117,20 @@ def wait_until(holds: Callable[[], bool], seconds: float = 10.0) -> bool:
     return holds()
 
 
-def test_one_launch_carries_the_batch(workers: Path, tmp_path: Path) -> None:
+def test_what_a_worker_says_is_heard(workers: Path, tmp_path: Path) -> None:
     heard: list[Event] = []
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
     say = "say('progress', task=task['id'], phase='p', fraction=0.5)"
-    ended = list(process(heard.append).run(tasks(a=say, b="pass", c="pass"), {}, scratch))
-    assert [one.task for one in ended] == ["a", "b", "c"]
-    assert all(one.done is not None and one.failure is None for one in ended)
-    assert len({one.versions["process"] for one in ended}) == 1
-    assert [event for event in heard if isinstance(event, Progress)] == [
-        Progress(kind="progress", task="a", phase="p", fraction=0.5)
-    ]
-    assert [path.name for path in scratch.iterdir()] == ["launch-0"]
+    ended = run(tmp_path, {"a": say, "b": "pass"}, heard.append)
+    assert classes(ended) == {"a": None, "b": None}
+    assert [event.fraction for event in heard if isinstance(event, Progress)] == [0.5]
 
 
-def test_a_worker_that_dies_loses_only_the_task_in_hand(workers: Path, tmp_path: Path) -> None:
-    work = {"a": "pass", "b": "print('last words'); os.kill(os.getpid(), 9)", "c": "pass", "d": "sys.exit(1)"}
+def test_how_a_worker_died_is_said(workers: Path, tmp_path: Path) -> None:
+    work = {"a": "print('last words'); os.kill(os.getpid(), 9)", "b": "sys.exit(1)"}
     ended = run(tmp_path, work)
-    assert classes(ended) == {"a": None, "b": FailureClass.KILLED, "c": None, "d": FailureClass.KILLED}
-    assert ended["a"].versions != ended["c"].versions
-    assert failure_of(ended["b"]).found.startswith("ended by SIGKILL")
+    assert classes(ended) == {"a": FailureClass.KILLED, "b": FailureClass.KILLED}
+    assert failure_of(ended["a"]).found == "ended by SIGKILL; its log says: last words"
+    assert failure_of(ended["b"]).found.startswith("ended with 1")
 
 
 def test_a_hang_is_ended_by_its_deadline_with_all_it_started(workers: Path, tmp_path: Path) -> None:
@@ -136,25 +145,6 @@ def test_a_hang_is_ended_by_its_deadline_with_all_it_started(workers: Path, tmp_
     assert "within 1 s" in failure_of(ended["a"]).found
     assert time.monotonic() - began < 15
     assert not lives(int(mark.read_text()))
-
-
-def test_the_deadline_grows_with_the_frames(workers: Path, tmp_path: Path) -> None:
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    long, short = (
-        WorkerTask(name, frames, {"do": "time.sleep(1.2)"}) for name, frames in (("long", 100), ("short", 1))
-    )
-    watching = process(clip_timeout=0.1, frame_timeout=0.1)
-    ended = {one.task: one for one in watching.run([long, short], {}, scratch)}
-    assert classes(ended) == {"long": None, "short": FailureClass.TIMEOUT}
-
-
-def test_a_worker_that_never_starts_fails_every_task_once(workers: Path, tmp_path: Path) -> None:
-    (workers / "toy_worker.py").write_text("import no_such_package")
-    ended = run(tmp_path, {"a": "pass", "b": "pass"})
-    assert classes(ended) == {"a": FailureClass.MODEL_MISSING, "b": FailureClass.MODEL_MISSING}
-    assert "No module named 'no_such_package'" in failure_of(ended["a"]).found
-    assert [path.name for path in (tmp_path / "scratch").iterdir()] == ["launch-0"]
 
 
 def test_what_ends_a_worker_before_any_task_is_no_tasks_fault(workers: Path, tmp_path: Path) -> None:
@@ -173,10 +163,9 @@ def test_a_worker_that_hangs_before_its_first_word(workers: Path, tmp_path: Path
 
 
 def test_an_interpreter_that_is_not_there(workers: Path, tmp_path: Path) -> None:
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    broken = settings().model_copy(update={"environment": WorkerEnvironment(interpreter=str(tmp_path / "python"))})
-    [ended] = WorkerProcess("toy", broken, FileTransport()).run(tasks(a="pass"), {}, scratch)
+    broken = settings(environment=WorkerEnvironment(interpreter=str(tmp_path / "python")))
+    with contextlib.closing(ResidentWorker("toy", broken, {})) as worker:
+        [ended] = worker.run(tasks(a="pass"))
     assert failure_of(ended).failure is FailureClass.USAGE
     assert broken.missing() is not None
 
@@ -188,15 +177,20 @@ def test_a_worker_that_ends_well_and_says_nothing_is_not_believed(workers: Path,
 
 
 def test_words_on_tasks_that_are_not_in_hand_are_not_believed(workers: Path, tmp_path: Path) -> None:
-    lie = "say('done', task='b', seconds=1.0); say('done', task='none', seconds=1.0); say('started', task='none')"
+    lie = "say('done', task='b#1', seconds=1.0); say('done', task='none', seconds=1.0); say('started', task='none')"
     ended = run(tmp_path, {"a": lie, "b": "sys.exit(1)"})
     assert classes(ended) == {"a": None, "b": FailureClass.KILLED}
 
 
-def test_a_worker_that_forgets_a_task(workers: Path, tmp_path: Path) -> None:
-    ended = run(tmp_path, {"a": "say('started', task='b'); say('done', task='b', seconds=1.0)", "b": "pass"})
-    assert classes(ended) == {"a": FailureClass.INVALID_OUTPUT, "b": None}
-    assert "went on" in failure_of(ended["a"]).found
+def test_a_worker_that_goes_on_without_a_word() -> None:
+    heard: list[Event] = []
+    supervision = Supervision(settings(), heard.append)
+    for name in "ab":
+        supervision.add(WorkerTask(name, 1, {}))
+    ended = list(supervision.take([{"kind": "started", "task": name} for name in "ab"]))
+    assert [(one.task, failure_of(one).failure) for one in ended] == [("a", FailureClass.INVALID_OUTPUT)]
+    assert "went on" in failure_of(ended[0]).found
+    assert len(heard) == 2
 
 
 def test_noise_on_its_output_is_no_message(workers: Path, tmp_path: Path) -> None:
@@ -211,19 +205,9 @@ def test_noise_on_its_output_is_no_message(workers: Path, tmp_path: Path) -> Non
 def test_a_worker_that_does_not_end_after_its_last_task(
     workers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sceneloom.resources.worker_process.EXIT_GRACE", 0.3)
+    monkeypatch.setattr("sceneloom.resources.resident_worker.EXIT_GRACE", 0.3)
     (workers / "toy_worker.py").write_text(HEAD + LOOP + "    time.sleep(600)\n")
     assert classes(run(tmp_path, {"a": "pass"})) == {"a": None}
-
-
-def test_leaving_the_results_early_ends_the_worker(workers: Path, tmp_path: Path) -> None:
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    results = process().run(tasks(a="pass", b="time.sleep(600)"), {}, scratch)
-    worker = int(next(results).versions["process"])
-    assert lives(worker)
-    results.close()
-    assert not lives(worker)
 
 
 @pytest.mark.parametrize("stop", [("no-such-program",), ("sleep", "600")])
@@ -256,14 +240,16 @@ def test_what_a_worker_left_behind_ends_with_it(workers: Path, tmp_path: Path) -
 CALLER = """
 import sys
 from pathlib import Path
-from sceneloom.resources.worker_process import WorkerProcess, WorkerTask
-from sceneloom.resources.worker_protocol import FileTransport
+from sceneloom.resources.resident_worker import ResidentWorker
+from sceneloom.resources.worker_process import WorkerTask
 from sceneloom.resources.worker_settings import VipeSettings
-settings = VipeSettings.model_validate({"environment": {"interpreter": sys.executable}, "device": "cpu"})
 mark, folder = sys.argv[1:]
+settings = VipeSettings.model_validate(
+    {"environment": {"interpreter": sys.executable}, "device": "cpu", "scratch": folder}
+)
 task = WorkerTask("a", 1, {"input": folder, "output": "out", "log": folder + "/log"})
 told = {"preset": "default", "mode": "command", "command": ["/bin/sh", "-c", f"echo $$ > {mark}; exec sleep 600"]}
-list(WorkerProcess("vipe", settings, FileTransport()).run([task], told, Path(folder)))
+list(ResidentWorker("vipe", settings, told).run([task]))
 """
 
 
@@ -282,12 +268,15 @@ def test_the_worker_ends_when_its_caller_is_killed(tmp_path: Path) -> None:
 
 
 def test_a_check_launches_the_worker_without_tasks(workers: Path, tmp_path: Path) -> None:
-    assert set(process().check({}, tmp_path).versions) == {"process"}
+    chosen = settings(scratch=str(tmp_path / "scratch"))
+    assert set(started_without_tasks("toy", chosen).versions) == {"process"}
     (workers / "toy_worker.py").write_text("import no_such_package")
-    again = tmp_path / "again"
-    again.mkdir()
     with pytest.raises(WorkerFailed, match="no_such_package"):
-        process().check({}, again)
+        started_without_tasks("toy", chosen)
+    (workers / "toy_worker.py").write_text("import time; time.sleep(600)")
+    with pytest.raises(WorkerFailed, match="nothing came of it within 0 s"):
+        started_without_tasks("toy", settings(scratch=str(tmp_path / "scratch"), start_timeout=0.3))
+    assert list((tmp_path / "scratch").iterdir()) == []
 
 
 def test_the_end_of_a_log_holds_progress_bars_in_their_last_state(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,10 +58,14 @@ def failures(made: MadeCollection) -> list[str]:
 def test_views_to_shards_by_moge_gen3c_and_vggt(tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     sources = write_sources(tmp_path, ["a living room with a red sofa"], picture=False)
+    chosen = engines(tmp_path, scratch)
+    for worker in (chosen["scene_scaffold"]["prompt"], chosen["video_latents"], chosen["depth_and_poses"]):
+        worker["device_memory"] = "2 GB"
     profile = write_profile(
         tmp_path,
         sources,
-        engines=engines(tmp_path, scratch),
+        engines=chosen,
+        execution={"device_memory": "3 GB"},
         trajectories={"names": ["left"]},
         quality={**NOT_JUDGED, "minimum_clearance": None},
     )
@@ -79,9 +82,12 @@ def test_views_to_shards_by_moge_gen3c_and_vggt(tmp_path: Path) -> None:
         assert {clip["generator"] for clip in clips.values()} == {"static"}
         # The profile's codec is another one, so frames are encoded anew.
         assert clips["left"]["latents_from"] == {"primary": "codec"}
-        settings = json.dumps(record.key_parts.settings)
-        assert "scratch" not in settings
-        assert str(tmp_path) not in settings
+        key = record.key_parts.model_dump_json()
+        assert "scratch" not in key
+        assert str(tmp_path) not in key
+        # There is room for one worker at once: each of them ended the one before.
+        ended = made.runtime.engines.models.counters()["evictions"]
+        assert {name.split()[1] for name in ended if name.startswith("worker ")} == {"moge", "gen3c"}
         estimation = inputs.json("depth_and_poses", "cameras.json")["left"]["estimation"]
         assert (estimation["estimated_depth"], estimation["estimated_poses"]) == (True, True)
         kept = inputs.arrays("depth_and_poses", "left.estimation.npz")["depth_confidence"]
@@ -90,7 +96,7 @@ def test_views_to_shards_by_moge_gen3c_and_vggt(tmp_path: Path) -> None:
         assert [clip.trajectory for clip in shard.clips] == ["left"]
         again = make(made.profile)
         assert {event.outcome for event in again.events} == {"current"}
-        assert again.runtime.engines.video().calls._resident._thread is None  # type: ignore[attr-defined]
+        assert again.runtime.engines.video().worker._resident._thread is None  # type: ignore[attr-defined]
     assert list(scratch.iterdir()) == []
 
 
@@ -156,7 +162,10 @@ def test_scenegens_features_and_latents_are_made_by_the_stage_of_objects(tmp_pat
         record = made.record(scene, "scene_objects")
         assert record.licence == "Apache-2.0 AND CC-BY-NC-4.0 AND MIT"
         assert record.metadata["vggt_feature"]["engine"] == "vggt"
-        assert record.key_parts.settings["object_latents"]["model"].endswith("ss_enc_conv3d_16l8_fp16")
+        assert record.key_parts.engine["weights"] == {
+            "picture_features/facebook/VGGT-1B": "main",
+            "object_latents/microsoft/TRELLIS-image-large/ckpts/ss_enc_conv3d_16l8_fp16": "main",
+        }
         objects = made.objects(scene)
         assert objects
         write_scenegen_metadata(made.catalog, made.runtime.pipeline())

@@ -12,9 +12,10 @@ from pydantic import ValidationError
 
 from sceneloom.datasets.errors import ConfigError
 from sceneloom.resources.worker_failures import FailureClass
-from sceneloom.resources.worker_process import WorkerProcess, WorkerTask
-from sceneloom.resources.worker_protocol import FileTransport
+from sceneloom.resources.worker_process import WorkerTask
 from sceneloom.resources.worker_settings import Launch, VipeSettings, worker_file, worker_names
+
+from .worker_stand_ins import answers_of
 
 PIPES = {"DAGSTER_PIPES_CONTEXT": "context", "DAGSTER_PIPES_MESSAGES": "messages"}
 
@@ -144,11 +145,9 @@ def test_a_container_that_hangs_is_ended_by_its_runtime(tmp_path: Path, monkeypa
     monkeypatch.setenv("PATH", str(docker.parent), prepend=":")
     chosen = settings({"container": "image"}, device="cpu", clip_timeout=0.5, frame_timeout=0.001)
     assert chosen.missing() is None
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
     content = {"input": str(tmp_path), "output": "out", "log": str(tmp_path / "vipe.log")}
     told = {"preset": "default", "mode": "command", "command": ["/bin/sh", "-c", "exec sleep 600"]}
-    [ended] = WorkerProcess("vipe", chosen, FileTransport()).run([WorkerTask("a", 1, content)], told, scratch)
+    [ended] = answers_of("vipe", chosen, told, [WorkerTask("a", 1, content)])
     assert ended.failure is not None
     assert ended.failure.failure is FailureClass.TIMEOUT
     run, kill = (json.loads(line) for line in log.read_text().splitlines())

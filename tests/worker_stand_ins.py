@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from sceneloom.resources.resident_worker import ResidentWorker
+from sceneloom.resources.worker_process import TaskEnded, WorkerTask
+from sceneloom.resources.worker_settings import WorkerSettings
 
 STAND_INS = Path(__file__).parent / "stand_ins"
 
@@ -21,6 +26,14 @@ def stand_in_settings(scratch: Path, **changes: Any) -> dict[str, Any]:
         "variables": variables,
         **changes,
     }
+
+
+def answers_of(
+    worker: str, settings: WorkerSettings, told: Mapping[str, Any], tasks: Sequence[WorkerTask]
+) -> list[TaskEnded]:
+    """Run tasks on a worker of their own, which is ended afterwards."""
+    with contextlib.closing(ResidentWorker(worker, settings, told)) as resident:
+        return list(resident.run(tasks))
 
 
 def lyra_settings(folder: Path, frames: int, height: int, width: int, **changes: Any) -> dict[str, Any]:
@@ -40,6 +53,8 @@ def lyra_settings(folder: Path, frames: int, height: int, width: int, **changes:
         mean, std = 0.01 * torch.arange(256.0), 1 + 0.01 * torch.arange(256.0)
         torch.save((mean.bfloat16(), std.bfloat16()), tokenizer / "mean_std.pt")
         (tokenizer / "encoder.jit").write_bytes(b"weights")
+        (checkpoints / "google-t5" / "t5-11b").mkdir(parents=True)
+        (checkpoints / "google-t5" / "t5-11b" / "config.json").write_text("{}")
     settings = stand_in_settings(folder / "scratch", **changes)
     places = {"source": str(source), "checkpoints": str(checkpoints)}
     return {**settings, **places, "frames": frames, "height": height, "width": width}
@@ -76,3 +91,19 @@ def imported_packages(source: str) -> set[str]:
         )
     ]
     return {name.split(".")[0] for name in names} - set(sys.stdlib_module_names)
+
+
+CALLER_OF_A_CLUSTER = """
+import sys
+from pathlib import Path
+from sceneloom.resources import remote_worker, worker_settings
+from sceneloom.resources.resident_worker import ResidentWorker
+from sceneloom.resources.worker_process import WorkerTask
+from tests.test_worker_process import Settings
+remote_worker.BEAT_INTERVAL, remote_worker.HEARTBEAT_LIMIT = 0.2, 1.5
+worker_settings.WORKERS_FOLDER = Path(sys.argv[1])
+settings = Settings.model_validate_json(sys.argv[2])
+list(ResidentWorker("toy", settings, {}).run([WorkerTask("a", 1, {"do": sys.argv[3]})]))
+"""
+"""A process that runs a task on a cluster, with a heartbeat that beats fast; its arguments: folder of the worker's
+file, settings, what the task does."""

@@ -3,8 +3,7 @@
     nerfstudio     <clip>/transforms.json   c2w with OpenGL axes; depth_file_path to 16-bit millimetres, which is what
                    <clip>/images, /depth    nerfstudio's default depth_unit_scale_factor of 0.001 expects
     colmap         see `colmap_model`
-    realestate10k  <split>/<clip>.txt       w2c and normalised intrinsics, as the published set has them
-                   frames/<split>/<clip>/<microseconds>.png
+    realestate10k  see `realestate10k`
     tum            <clip>/groundtruth.txt   c2w as translation and quaternion, by time
                    <clip>/rgb.txt, depth.txt, rgb/<seconds>.png, depth/<seconds>.png (16 bits, 5000 levels a metre)
                    <clip>/calibration.txt   fx fy cx cy, with the first pixel's centre at (0, 0) as TUM has it
@@ -22,10 +21,10 @@ from pathlib import Path
 import numpy as np
 
 from ..camera_conventions import check_c2w
-from ..camera_files import format_nerfstudio, format_realestate10k, format_tum, parse_nerfstudio, read_cameras
+from ..camera_files import format_nerfstudio, format_tum, parse_nerfstudio, read_cameras
 from ..camera_sequence import CameraSequence, number_text
 from ..errors import SceneloomError
-from . import colmap_model
+from . import colmap_model, realestate10k
 from .frame_files import (
     MILLIMETRES,
     Findings,
@@ -45,14 +44,12 @@ from .release import (
     FindingKind,
     Layout,
     LayoutSummary,
-    ReleaseClip,
     ReleaseDirectory,
     ReleaseRequest,
     ReleaseScene,
 )
 
 _TUM_LEVELS = 5000.0
-_SPLITS: Mapping[str, str] = {"train": "train", "validation": "test", "test": "test"}
 
 
 # --- nerfstudio -----------------------------------------------------------------------------------------------------
@@ -130,62 +127,6 @@ def _examine_cameras(findings: Findings, file: str, cameras: CameraSequence) -> 
         check_c2w(cameras.c2w)
     except SceneloomError as error:
         findings.add(file, FindingKind.OUT_OF_CONVENTION, f"{error.found}; every ray would be wrong")
-
-
-# --- RealEstate10K --------------------------------------------------------------------------------------------------
-
-
-def _microseconds(clip: ReleaseClip) -> list[int]:
-    return [round(index / clip.frames_per_second * 1e6) for index in range(clip.frames)]
-
-
-def _write_realestate10k(
-    directory: ReleaseDirectory, scenes: Sequence[ReleaseScene], request: ReleaseRequest
-) -> LayoutSummary:
-    count = 0
-    for name, scene, clip in clips_of(scenes, "realestate10k"):
-        count += 1
-        split, names = _SPLITS.get(scene.split, "train"), [f"{time}.png" for time in _microseconds(clip)]
-        if request.wants("frames"):
-            write_pictures(directory, f"frames/{split}/{name}", names, clip.rgb(), scene.scene_id)
-        text = format_realestate10k(cameras_of(clip, seconds=True))
-        directory.path(f"{split}/{name}.txt", scene.scene_id).write_bytes(text)
-    notes = ("scenes of the validation split are in test: RealEstate10K has no third split",)
-    return LayoutSummary(counts={"clips": count}, notes=notes)
-
-
-def _examine_realestate10k(root: Path, scene_of: Mapping[str, str]) -> list[Finding]:
-    findings = Findings(scene_of)
-    clips = {path.relative_to(root).with_suffix("").as_posix() for path in root.glob("t*/*.txt")}
-    clips |= {path.relative_to(root / "frames").as_posix() for path in root.glob("frames/*/*")}
-    clips |= {file.removesuffix(".txt") for file in scene_of if file.count("/") == 1 and file.endswith(".txt")}
-    if not clips:
-        findings.add("train", FindingKind.MISSING, "there are no clips; a loader finds nothing to draw")
-    for clip in sorted(clips):
-        file, folder = f"{clip}.txt", f"frames/{clip}"
-        if not (root / file).is_file():
-            findings.add(file, FindingKind.MISSING, "the cameras are missing; a loader never draws the clip")
-            continue
-        try:
-            cameras = read_cameras(root / file, camera_format="realestate10k")
-        except (SceneloomError, OSError) as error:
-            findings.add(file, FindingKind.TRUNCATED, f"{error}; a loader stops or reads other numbers")
-            continue
-        if cameras.intrinsics is not None and not _is_normalised(cameras.intrinsics):
-            message = "intrinsics are not shares of the picture; a loader multiplies them by the picture's size"
-            findings.add(file, FindingKind.OUT_OF_CONVENTION, message)
-        if (root / "frames").is_dir():
-            names = [f"{round(time * 1e6)}.png" for time in cameras.times]
-            consequence = "a loader finds no frame for the camera's time"
-            files = [f"{folder}/{name}" for name in names]
-            examine_pictures(findings, root, files, size=None, depth=False, consequence=consequence)
-            _examine_listed(findings, root, folder, names)
-    return findings.found
-
-
-def _is_normalised(intrinsics: np.ndarray) -> bool:
-    focal, centre = intrinsics[:, :2], intrinsics[:, 2:]
-    return bool(((focal > 0.1) & (focal < 20.0) & (centre > 0.0) & (centre < 1.0)).all())
 
 
 # --- TUM RGB-D ------------------------------------------------------------------------------------------------------
@@ -297,15 +238,7 @@ LAYOUTS = (
         examine=_examine_nerfstudio,
     ),
     colmap_model.LAYOUT,
-    Layout(
-        name="realestate10k",
-        consumer="loaders of RealEstate10K (pixelSplat, MVSplat and others)",
-        description="camera text files by split, with frames named by their time",
-        fields=("frames", "cameras"),
-        required=("cameras",),
-        write=_write_realestate10k,
-        examine=_examine_realestate10k,
-    ),
+    realestate10k.LAYOUT,
     Layout(
         name="tum",
         consumer="TUM RGB-D's tools and readers (evo, Open3D and SLAM systems)",

@@ -220,6 +220,6 @@ def examine_strays(findings: Findings, root: Path, folder: str, known: Sequence[
                 findings.add(path, FindingKind.UNEXPECTED, f"it does not belong here; {consequence}")
 
 
-def json_bytes(value: Mapping[str, Any]) -> bytes:
+def json_bytes(value: Mapping[str, Any] | Sequence[Any]) -> bytes:
     """Indented JSON with a final newline."""
     return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()

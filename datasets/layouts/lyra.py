@@ -7,6 +7,7 @@
             pose/<key>.npz            data (T, 4, 4) float32 OpenCV camera-to-world, inds (T,) int64 0 … T − 1
             intrinsics/<key>.npz      data (T, 4) float32 fx, fy, cx, cy in pixels of the mp4, inds
             depth/<key>.zip           00000.exr …, one HALF channel Z of the mp4's size, stored
+            mask/<key>.zip            dynamic only, where it is known: 00000.png …, 8-bit, 1 where something moves
             latent/<key>.pkl          float16 tensor (1, 16, t, h, w) by torch.save, views 0 … 5 only
     held_out/                         the same for validation and test scenes, where there are any beside training ones
     Cosmos-Tokenize1-CV8x8x8-720p/mean_std.pt   (mean, std) of 16 channels × 16 latent frames, channel-major
@@ -23,7 +24,7 @@ bits; a pickled array would take three times as much.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,7 +33,14 @@ import numpy as np
 from ..errors import InputError
 from ..latent_spaces import LatentSpace
 from . import lyra_examination
-from .lyra_files import clip_file, key_of, require_distinct_keys, write_depth, write_pictures_and_cameras
+from .lyra_files import (
+    clip_file,
+    key_of,
+    require_distinct_keys,
+    write_depth,
+    write_mask,
+    write_pictures_and_cameras,
+)
 from .lyra_names import (
     CHANNELS,
     DATASET,
@@ -40,6 +48,7 @@ from .lyra_names import (
     HELD_OUT,
     LATENT_FRAMES,
     LATENT_SCALE,
+    MASK,
     MEAN_STD,
     REGISTRY_ENTRY,
     STRIDE,
@@ -57,6 +66,12 @@ _REQUIRED = ("rgb", "pose", "intrinsics")
 """Fields that Lyra reads of every clip, in every stage."""
 _SIZE = (121, 704, 1280)
 _HELD_BACK_ENTRIES = 16
+_MASKS_FROM = {
+    "ground_truth": "are the truth of rendered scenes",
+    "input_video": "show what moves before the background of a video whose camera stands still",
+    "instances": "show the pixels of what may move, as an estimator took them for: they are no proof that it moves",
+}
+"""What is said of masks by what they rest on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +80,10 @@ class _Variant:
 
     name: str
     dynamic: bool
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return (*FIELDS, MASK) if self.dynamic else FIELDS
 
     def error(self, found: str, remedy: str, scene: str = "") -> InputError:
         return InputError(found, where=f"layout {self.name}" + (f", scene {scene}" if scene else ""), remedy=remedy)
@@ -100,7 +119,7 @@ def write_dynamic(
 def _write(
     directory: ReleaseDirectory, scenes: Sequence[ReleaseScene], request: ReleaseRequest, variant: _Variant
 ) -> LayoutSummary:
-    fields = tuple(field for field in FIELDS if request.wants(field))
+    fields = tuple(field for field in variant.fields if request.wants(field) and (field != MASK or _have_masks(scenes)))
     _require_still(scenes, variant)
     views = _views(scenes, variant)
     require_distinct_keys([scene.scene_id for scene in scenes], variant.name)
@@ -125,8 +144,12 @@ def _write(
     directory.path(REGISTRY_ENTRY).write_text(text, encoding="utf-8")
     counts = {"scenes": len(scenes), "clips": len(scenes) * len(views), "views": len(views)}
     counts |= {f"scenes in {home}": len(members) for home, members in homes.items()}
-    notes = _notes(views, homes, fields, entries, no_latents, request)
+    notes = (*_notes(views, homes, fields, entries, no_latents, request), *_notes_on_masks(scenes, fields))
     return LayoutSummary(counts, notes=notes, stand_ins=_stand_ins(space))
+
+
+def _have_masks(scenes: Sequence[ReleaseScene]) -> bool:
+    return any(scene.dynamic_from for scene in scenes)
 
 
 def _require_still(scenes: Sequence[ReleaseScene], variant: _Variant) -> None:
@@ -205,6 +228,9 @@ def _write_clip(
     write_pictures_and_cameras(directory, home, key, clip)
     if "latent" in fields and is_input_view:
         directory.path(clip_file(home, "latent", key), scene.scene_id).write_bytes(_latent_file(scene, clip))
+    mask = clip.dynamic_mask() if MASK in fields else None
+    if mask is not None:
+        write_mask(directory, home, key, scene.scene_id, mask)
     if "depth" not in fields:
         return []
     depth = clip.depth()
@@ -229,7 +255,7 @@ def _latent_space(scenes: Sequence[ReleaseScene], variant: _Variant) -> LatentSp
             f"Lyra reads causal latents of {CHANNELS} channels with strides of {STRIDE}: make them with such a codec, "
             "or leave the field latent out.",
         )
-    other = [scene_id for scene_id, space in spaces.items() if space != first]
+    other = [scene_id for scene_id, space in spaces.items() if space is None or space.numbers() != first.numbers()]
     if other:
         raise variant.error(
             f"its latent space is not {first.id} as that of {scenes[0].scene_id}",
@@ -369,6 +395,15 @@ def _notes(
     return tuple(notes)
 
 
+def _notes_on_masks(scenes: Sequence[ReleaseScene], fields: Sequence[str]) -> Iterator[str]:
+    """What the masks of how many scenes rest on; Lyra's reader has them as DYNAMIC_INSTANCE_MASK, and its training does
+    not ask for it."""
+    for source, meaning in _MASKS_FROM.items() if MASK in fields else ():
+        count = sum(scene.dynamic_from == source for scene in scenes)
+        if count:
+            yield f"{MASK}/ of {count} of {len(scenes)} scenes: the masks {meaning}"
+
+
 STATIC = Layout(
     name="lyra_static",
     consumer="Lyra-1 (train.py, dataset lyra_static)",
@@ -382,7 +417,7 @@ DYNAMIC = Layout(
     name="lyra_dynamic",
     consumer="Lyra-1 (train.py, dataset lyra_dynamic)",
     description="twelve views a moving scene: six trajectories, and the same with the camera running back",
-    fields=FIELDS,
+    fields=_DYNAMIC.fields,
     required=_REQUIRED,
     write=write_dynamic,
     examine=lyra_examination.examine_dynamic,

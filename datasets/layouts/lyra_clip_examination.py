@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 import zlib
 from collections.abc import Collection, Mapping
@@ -221,6 +222,36 @@ def _depth(
         more = f" and {len(frames) - 1} more" if len(frames) > 1 else ""
         findings.add(file, kind, f"frame {frames[0]}{more}: {message}")
     return first
+
+
+def examine_masks(findings: Findings, root: Path, file: str, video: DecodedVideo, on_error: str) -> None:
+    """Examine the masks of a clip where it has any: a PNG of the video's size for every frame.
+
+    Args:
+        on_error: what follows when a file cannot be read.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    if not (root / file).is_file():
+        return
+    names = [f"{frame:05d}.png" for frame in range(video.frames)]
+    expected = ("L", (video.width, video.height))
+    try:
+        with zipfile.ZipFile(root / file) as archive:
+            if archive.namelist() != names:
+                message = f"{len(archive.namelist())} members, expected {names[0]} to {names[-1]}; {on_error}"
+                findings.add(file, FindingKind.MISSING, message)
+                return
+            for name in names:
+                with Image.open(io.BytesIO(archive.read(name))) as picture:
+                    found = (picture.mode, picture.size)
+                    picture.load()
+                if found != expected:
+                    message = f"{name} is {found}, expected 8-bit grey of (width, height) {expected[1]}; {on_error}"
+                    findings.add(file, FindingKind.MISALIGNED, message)
+                    return
+    except (*_ZIP_ERRORS, UnidentifiedImageError, SyntaxError) as error:
+        findings.add(file, FindingKind.TRUNCATED, f"the masks cannot be read ({error}); {on_error}")
 
 
 def _depth_frame(

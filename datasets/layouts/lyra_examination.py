@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 
 from ..errors import CorruptFileError
 from .frame_files import Findings
-from .lyra_clip_examination import ClipRules, DecodedVideo, examine_clip
+from .lyra_clip_examination import ClipRules, DecodedVideo, examine_clip, examine_masks
 from .lyra_files import SUFFIXES, clip_file
 from .lyra_names import (
     CHANNELS,
     DATASET,
     HELD_OUT,
     LATENT_FRAMES,
+    MASK,
     MEAN_STD,
     REGISTRY_ENTRY,
     STRIDE,
@@ -134,7 +135,7 @@ def _keys(findings: Findings, root: Path, home: str, views: int) -> list[str]:
 
 def _examine_scene(findings: Findings, root: Path, home: str, key: str, views: int, fields: Sequence[str]) -> None:
     videos: dict[int, DecodedVideo] = {}
-    clip_fields = [field for field in fields if field != "latent"]
+    clip_fields = [field for field in fields if field not in ("latent", MASK)]
     for view in range(views):
         place = f"{home}/{view}"
         if not (root / place).is_dir():
@@ -144,6 +145,8 @@ def _examine_scene(findings: Findings, root: Path, home: str, key: str, views: i
             videos[view] = video
         if "latent" in fields and view < VIEWS:
             _examine_latent(findings, root, clip_file(place, "latent", key), video)
+        if MASK in fields and video is not None:
+            examine_masks(findings, root, clip_file(place, MASK, key), video, _SWALLOWED)
     first = videos.get(0)
     for view, video in videos.items():
         if first is not None and _size(video) != _size(first):

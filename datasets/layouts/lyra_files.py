@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..camera_conventions import check_c2w, check_intrinsics
 from ..errors import CorruptFileError, InputError
@@ -19,6 +21,7 @@ SUFFIXES: Mapping[str, str] = {
     "intrinsics": ".npz",
     "depth": ".zip",
     "latent": ".pkl",
+    "mask": ".zip",
 }
 """Suffix of a clip's file by field; a field's files lie in a folder of its name."""
 
@@ -80,6 +83,20 @@ def write_depth(directory: ReleaseDirectory, home: str, key: str, scene_id: str,
     """Write (T, H, W) depth as a zip of `00000.exr` …, one HALF channel Z each; EXRs deflate it, the zip does not."""
     members = ((f"{frame:05d}.exr", encode_exr({"Z": plane})) for frame, plane in enumerate(_planes(depth)))
     write_stored_zip(directory.path(clip_file(home, "depth", key), scene_id), members)
+
+
+def write_mask(directory: ReleaseDirectory, home: str, key: str, scene_id: str, mask: NDArray[np.bool_]) -> None:
+    """Write (T, H, W) bool as a zip of `00000.png` …, 8-bit grey: 0 where nothing moves, 1 where something does."""
+    members = ((f"{frame:05d}.png", _png(plane)) for frame, plane in enumerate(mask))
+    write_stored_zip(directory.path(clip_file(home, "mask", key), scene_id), members)
+
+
+def _png(plane: NDArray[np.bool_]) -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(plane.astype(np.uint8)).save(buffer, "png")
+    return buffer.getvalue()
 
 
 def _planes(depth: Float16) -> Iterator[Float16]:

@@ -9,6 +9,8 @@ MEAN_STD = "Cosmos-Tokenize1-CV8x8x8-720p/mean_std.pt"
 """Lyra looks for the tokenizer's configuration in the folder's name."""
 REGISTRY_ENTRY = "registry_entry.py"
 FIELDS = ("rgb", "pose", "intrinsics", "latent", "depth")
+MASK = "mask"
+"""A further field of dynamic sets, of the clips that have it."""
 
 VIEWS = 6
 CHANNELS = 16
@@ -28,4 +30,4 @@ def published_fields(registry_entry: str) -> tuple[str, ...]:
     """Fields that the registry entry's first line names; all of them where it names none."""
     first = registry_entry.partition("\n")[0]
     named = first.removeprefix(_COMMENT).split() if first.startswith(_COMMENT) else []
-    return tuple(field for field in FIELDS if field in named) or FIELDS
+    return tuple(field for field in (*FIELDS, MASK) if field in named) or FIELDS

@@ -87,6 +87,10 @@ class ReleaseClip(Protocol):
         """(C, t, h, w) float16, normalised as the scene's latent space declares."""
         ...
 
+    def dynamic_mask(self) -> NDArray[np.bool_] | None:
+        """(T, H, W) bool, where something moves; None where that is not known."""
+        ...
+
     def cameras(self, *, estimated: bool = False) -> tuple[Float32, Float32]:
         """c2w (T, 4, 4) and intrinsics (T, 4), OpenCV axes, pixels with centres at +0.5."""
         ...
@@ -207,6 +211,9 @@ class ReleaseScene:
         clips: by trajectory, in the profile's order.
         objects: loads the conditioning view and its objects; None where none were made.
         moving: whether objects move while the clips run.
+        dynamic_from: what the dynamic masks of its clips rest on: "ground_truth", "input_video" (what moves before the
+            background of a still camera), "instances" (pixels of what may move, as an estimator took them for); None
+            where there are none.
         captions: windows of each clip in order, by trajectory, for layouts that hold captions; clips without any have
             the prompt's words.
         captioned_by: the engine that wrote them; "" without any.
@@ -226,6 +233,7 @@ class ReleaseScene:
     clips: Mapping[str, ReleaseClip]
     objects: Callable[[], ReleaseObjects] | None = None
     moving: bool = False
+    dynamic_from: str | None = None
     captions: Mapping[str, tuple[CaptionWindow, ...]] = field(default_factory=dict)
     captioned_by: str = ""
     captions_stand_in: bool = False

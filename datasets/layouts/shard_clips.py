@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import fsspec
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import CorruptFileError, StoreError
 from ..shards import ShardReader
@@ -66,6 +67,10 @@ class ShardClip:
     def latents(self) -> Float16:
         """(C, t, h, w) float16, normalised."""
         return _open(self.shard).latents(self.scene_id, self.trajectory)
+
+    def dynamic_mask(self) -> NDArray[np.bool_] | None:
+        """(T, H, W) bool, where something moves; None where the shard says nothing of it."""
+        return _open(self.shard).dynamic_mask(self.scene_id, self.trajectory)
 
     def cameras(self, *, estimated: bool = False) -> tuple[Float32, Float32]:
         """c2w (T, 4, 4) and intrinsics (T, 4)."""

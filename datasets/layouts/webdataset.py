@@ -27,6 +27,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..files import sha256_of_file
+from ..latent_spaces import LatentSpace
 from ..vipe_files import encode_depth_archive
 from . import webdataset_examination
 from .frame_files import clips_of, json_bytes
@@ -77,18 +78,18 @@ def _clips_a_tar(request: ReleaseRequest) -> int:
 
 
 def _latent_spaces(scenes: Sequence[ReleaseScene]) -> dict[str, Any]:
-    spaces: dict[str, Any] = {}
+    spaces: dict[str, LatentSpace] = {}
     for scene in scenes:
-        if scene.latent_space is None:
+        space = scene.latent_space
+        if space is None:
             continue
-        space = scene.latent_space.to_json()
-        if spaces.setdefault(scene.latent_space.id, space) != space:
+        if spaces.setdefault(space.id, space).numbers() != space.numbers():
             raise InputError(
-                f"two latent spaces are called {scene.latent_space.id}",
+                f"two latent spaces are called {space.id}",
                 where=f"{_WHERE}, scene {scene.scene_id}",
                 remedy="Publish scenes of one codec at a time.",
             )
-    return spaces
+    return {name: space.to_json() for name, space in spaces.items()}
 
 
 def _write_tar(

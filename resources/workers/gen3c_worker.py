@@ -32,7 +32,8 @@ source frame is Lyra's static generator, as many as the clip has its dynamic one
 
 The output: frames.npy, (T, H, W, 3) uint8; latents.npy, (16, t, h, w) float32, the diffusion's own sample, normalised
 as mean.npy and std.npy, (16, 16) over channel and latent frame, say: (z - mean) / std · 0.5; and c2w.npy and
-intrinsics.npy, as they were used. The figure `tokenizer` is the digest of the tokenizer's files.
+intrinsics.npy, float64, of the cameras into which Lyra's cache warped the source. The figure `tokenizer` is the digest
+of the tokenizer's files.
 
 The pipeline, which Lyra builds anew for every trajectory of every picture, is built once here. What it is given is what
 gen3c_single_image_sdg.py and gen3c_dynamic_sdg.py in Lyra-1/cosmos_predict1/diffusion/inference give it, except that
@@ -131,7 +132,7 @@ class Model:
         with torch.no_grad():
             misc.set_random_seed(task["seed"])
             self._pipeline.seed = task["seed"]
-            images, masks = self._warped(arrays, task["seed"])
+            images, masks, c2w, intrinsics = self._warped(arrays, task["seed"])
             generated = self._pipeline.generate(
                 prompt=task["prompt"],
                 image_path=self._pictures(arrays["frames"][:1])[:, :, None],
@@ -148,12 +149,13 @@ class Model:
         np.save(output / "latents.npy", latents[0].detach().float().cpu().numpy())
         np.save(output / "mean.npy", self._mean)
         np.save(output / "std.npy", self._std)
-        np.save(output / "c2w.npy", arrays["c2w"])
-        np.save(output / "intrinsics.npy", arrays["intrinsics"])
+        np.save(output / "c2w.npy", c2w)
+        np.save(output / "intrinsics.npy", intrinsics)
         return {"tokenizer": self._digest, "seen_share": seen}
 
-    def _warped(self, arrays: dict[str, Any], seed: int) -> tuple[Any, Any]:
-        """The source as the cameras see it: (1, T, N, 3, H, W) of -1 to 1, and (1, T, N, 1, H, W)."""
+    def _warped(self, arrays: dict[str, Any], seed: int) -> tuple[Any, Any, Any, Any]:
+        """The source as the cameras see it, (1, T, N, 3, H, W) of -1 to 1, and (1, T, N, 1, H, W); then the cameras
+        that it was warped into: (T, 4, 4) poses and (T, 4) intrinsics."""
         import torch
         from cosmos_predict1.diffusion.inference.cache_3d import Cache3D_Buffer, Cache4D
 
@@ -177,9 +179,13 @@ class Model:
             )
         else:
             cache = Cache4D(input_mask=torch.ones_like(depth), input_format=["F", "C", "H", "W"], **options)
-        return cache.render_cache(
-            self._w2c(arrays["c2w"])[None], self._matrices(arrays["intrinsics"])[None], start_frame_idx=0
-        )
+        with warps_noted() as cameras:
+            images, masks = cache.render_cache(
+                self._w2c(arrays["c2w"])[None], self._matrices(arrays["intrinsics"])[None], start_frame_idx=0
+            )
+        w2c, matrices = (torch.cat(parts).double().cpu() for parts in zip(*cameras, strict=True))
+        lens = matrices[:, [0, 1, 0, 1], [0, 1, 2, 2]] + torch.tensor([0.0, 0.0, HALF_PIXEL, HALF_PIXEL])
+        return images, masks, torch.linalg.inv(w2c).numpy(), lens.numpy()
 
     def _pictures(self, frames: Any) -> Any:
         """(S, 3, H, W) float32 of -1 to 1."""
@@ -212,6 +218,26 @@ class Model:
         parser = argparse.ArgumentParser()
         add_common_arguments(parser)
         return parser.get_default("negative_prompt")
+
+
+@contextlib.contextmanager
+def warps_noted() -> Iterator[list[tuple[Any, Any]]]:
+    """Note the (n, 4, 4) world-to-camera matrices and (n, 3, 3) calibration matrices of every warp of Lyra's caches:
+    of whatever cameras they warp into, in the order of the frames."""
+    from cosmos_predict1.diffusion.inference import cache_3d
+
+    cameras: list[tuple[Any, Any]] = []
+    warp = cache_3d.forward_warp
+
+    def noted(*given: Any, **named: Any) -> Any:
+        cameras.append((named["transformation2"], named["intrinsic2"]))
+        return warp(*given, **named)
+
+    cache_3d.forward_warp = noted
+    try:
+        yield cameras
+    finally:
+        cache_3d.forward_warp = warp
 
 
 def _tokenizer(folder: Path) -> tuple[Any, Any, str]:
@@ -276,17 +302,20 @@ def tasks_of(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield from manifest["tasks"]
     if "feed" not in manifest:
         return
-    line = b""
-    with Path(manifest["feed"]).open("rb") as feed:
-        while True:
-            line += feed.readline()
-            if not line.endswith(b"\n"):
-                time.sleep(FEED_INTERVAL)
-                continue
-            said, line = json.loads(line), b""
-            if "task" not in said:
-                return
-            yield said["task"]
+    position = 0
+    while True:
+        # Opened anew for each look: a network file system shows what another machine added to whoever opens a file.
+        with Path(manifest["feed"]).open("rb") as feed:
+            feed.seek(position)
+            line = feed.readline()
+        if not line.endswith(b"\n"):
+            time.sleep(FEED_INTERVAL)
+            continue
+        position += len(line)
+        said = json.loads(line)
+        if "task" not in said:
+            return
+        yield said["task"]
 
 
 class Batch:

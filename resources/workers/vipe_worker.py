@@ -326,17 +326,20 @@ def tasks_of(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield from manifest["tasks"]
     if "feed" not in manifest:
         return
-    line = b""
-    with Path(manifest["feed"]).open("rb") as feed:
-        while True:
-            line += feed.readline()
-            if not line.endswith(b"\n"):
-                time.sleep(FEED_INTERVAL)
-                continue
-            said, line = json.loads(line), b""
-            if "task" not in said:
-                return
-            yield said["task"]
+    position = 0
+    while True:
+        # Opened anew for each look: a network file system shows what another machine added to whoever opens a file.
+        with Path(manifest["feed"]).open("rb") as feed:
+            feed.seek(position)
+            line = feed.readline()
+        if not line.endswith(b"\n"):
+            time.sleep(FEED_INTERVAL)
+            continue
+        position += len(line)
+        said = json.loads(line)
+        if "task" not in said:
+            return
+        yield said["task"]
 
 
 def _end_with_input() -> None:

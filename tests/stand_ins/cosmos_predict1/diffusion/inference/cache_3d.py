@@ -1,10 +1,12 @@
-"""Lyra's caches with their real signatures: nearest splatting in place of bilinear, pixel centres at whole numbers."""
+"""Lyra's caches with their real signatures; pixel centres are at whole numbers, and two frames are warped at once."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
+
+from cosmos_predict1.diffusion.inference.forward_warp_utils_pytorch import forward_warp
 
 
 class Cache3D_Base:
@@ -38,9 +40,10 @@ class Cache3D_Base:
         pixels = torch.stack([columns, rows, torch.ones_like(rows)], dim=-1).float()
         rays = torch.einsum("nij,hwj->nhwi", torch.linalg.inv(input_intrinsics), pixels)
         points = torch.cat([rays * depth[..., None], torch.ones(count, height, width, 1)], dim=-1)
-        self.points = torch.einsum("nij,nhwj->nhwi", torch.linalg.inv(input_w2c), points)
-        self.known = depth > 0
+        self.points = torch.einsum("nij,nhwj->nhwi", torch.linalg.inv(input_w2c), points)[..., :3]
+        self.known = (depth > 0).float()[:, None]
         self.images = input_image.to(weight_dtype)
+        self.foreground_masking = foreground_masking
 
     def render_cache(
         self,
@@ -52,30 +55,25 @@ class Cache3D_Base:
         assert target_w2cs.shape[0] == 1
         assert not render_depth
         assert start_frame_idx == 0
-        seen = [
-            self._warp(0 if len(self.images) == 1 else index, w2c, matrix)
-            for index, (w2c, matrix) in enumerate(zip(target_w2cs[0], target_intrinsics[0], strict=True))
+        count = target_w2cs.shape[1]
+        images, points, known = (each.expand(count, *each.shape[1:]) for each in (self.images, self.points, self.known))
+        warped = [
+            forward_warp(
+                images[first : first + 2],
+                mask1=known[first : first + 2],
+                depth1=None,
+                transformation1=None,
+                transformation2=target_w2cs[0, first : first + 2],
+                intrinsic1=target_intrinsics[0, first : first + 2],
+                intrinsic2=target_intrinsics[0, first : first + 2],
+                render_depth=render_depth,
+                world_points1=points[first : first + 2],
+                foreground_masking=self.foreground_masking,
+            )
+            for first in range(0, count, 2)
         ]
-        images, masks = (torch.stack(each)[None, :, None] for each in zip(*seen, strict=True))
-        return images, masks
-
-    def _warp(self, source: int, w2c: torch.Tensor, matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        image = self.images[source]
-        _, height, width = image.shape
-        points = self.points[source][self.known[source]] @ w2c.T
-        colours = image[:, self.known[source]]
-        projected = points[:, :3] @ matrix.T
-        depth = projected[:, 2]
-        column = torch.round(projected[:, 0] / depth).long()
-        row = torch.round(projected[:, 1] / depth).long()
-        inside = (depth > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
-        # Far ones first, so that near ones lie over them: NumPy keeps the last of those that are assigned to one place.
-        order = torch.argsort(depth[inside], descending=True, stable=True)
-        rows, columns = row[inside][order].numpy(), column[inside][order].numpy()
-        warped, mask = torch.full_like(image, -1), torch.zeros(1, height, width)
-        warped.numpy()[:, rows, columns] = colours[:, inside][:, order].numpy()
-        mask.numpy()[:, rows, columns] = 1
-        return warped, mask
+        pictures = torch.cat([each[0] for each in warped])[None, :, None]
+        return pictures, torch.cat([each[1] for each in warped])[None, :, None]
 
 
 class Cache3D_Buffer(Cache3D_Base):
