@@ -73,13 +73,7 @@ class ClipScaffold:
             InputError: the view is not that of a clip, or its first frame shows next to nothing of the background.
             EngineError: as the estimator, or a frame's depth cannot be brought onto the first one's.
         """
-        clip = view.clip
-        if clip is None:
-            raise InputError(
-                "the view is not the first frame of a clip",
-                where="engines.scene_scaffold.video",
-                remedy="Choose a view engine that gives a clip, such as video_frames.",
-            )
+        clip = clip_of(view)
         first = self.estimator.build_scaffold(dataclasses.replace(view, clip=None), seed=seed)
         seen = moving = background = None
         if clip.still:
@@ -210,6 +204,17 @@ def _hold_still(depth: Float32, moving: Bool) -> tuple[Float32, float]:
         depth[index] = held_depth(frame, still, covered)
         held += int(((depth[index] == still) & (still > 0)).sum())
     return still, held / depth.size
+
+
+def clip_of(view: View) -> InputClip:
+    """The video of which the view is the first frame. Raises InputError where it is none's."""
+    if view.clip is None:
+        raise InputError(
+            "the view is not the first frame of a clip",
+            where="engines.scene_scaffold.video",
+            remedy="Choose a view engine that gives a clip, such as video_frames.",
+        )
+    return view.clip
 
 
 def stored_depth(depth: Float32) -> Float16:

@@ -224,10 +224,9 @@ class _GroundTruthScene:
 
     def estimate(self, commanded: Sequence[Camera], frames: Frames) -> ClipGeometry:
         moving = self._moving_objects(commanded) if self.scaffold.motions else None
-        return ClipGeometry(
-            depth=self._depth(commanded, moving),
-            c2w=np.stack([camera.c2w for camera in commanded]).astype(np.float32),
-            intrinsics=np.stack([camera.intrinsics for camera in commanded]).astype(np.float32),
+        return ClipGeometry.at(
+            commanded,
+            self._depth(commanded, moving),
             metric=self.scaffold.metric,
             moving=moving,
         )

@@ -247,6 +247,21 @@ class ClipGeometry:
     kept: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     files: Mapping[str, Path] = field(default_factory=dict)
 
+    @classmethod
+    def at(
+        cls,
+        commanded: Sequence[Camera],
+        depth: Iterator[NDArray[np.float32]],
+        *,
+        metric: bool,
+        moving: MovingObjects | None = None,
+        notes: Mapping[str, Any] = {},
+    ) -> ClipGeometry:
+        """Depth seen from the commanded cameras, where the engine estimates none."""
+        c2w = np.stack([camera.c2w for camera in commanded]).astype(np.float32)
+        intrinsics = np.stack([camera.intrinsics for camera in commanded]).astype(np.float32)
+        return cls(depth, c2w, intrinsics, metric, moving, notes)
+
 
 @dataclass(frozen=True, slots=True)
 class GeneratedClip:

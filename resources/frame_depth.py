@@ -114,10 +114,9 @@ class FrameDepthScene:
         moving = None
         if self._moving is not None and self._moving.knows_what_moves:
             moving = MovingObjects(None, np.zeros((len(commanded), commanded[0].height, commanded[0].width), bool))
-        return ClipGeometry(
-            depth=self._depth(commanded, frames, notes, moving),
-            c2w=np.stack([camera.c2w for camera in commanded]).astype(np.float32),
-            intrinsics=np.stack([camera.intrinsics for camera in commanded]).astype(np.float32),
+        return ClipGeometry.at(
+            commanded,
+            self._depth(commanded, frames, notes, moving),
             metric=self.scaffold.metric,
             moving=moving,
             notes=notes,

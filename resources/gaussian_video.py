@@ -81,10 +81,9 @@ class RenderedDepthScene:
     def estimate(self, commanded: Sequence[Camera], frames: Frames) -> ClipGeometry:
         """Expected depth of the Gaussians in every frame, in the scaffold's unit; frames are not looked at."""
         notes: dict[str, Any] = {"engine": "rendered", "estimated_depth": True, "estimated_poses": False}
-        return ClipGeometry(
-            depth=self._depth(commanded, notes),
-            c2w=np.stack([camera.c2w for camera in commanded]).astype(np.float32),
-            intrinsics=np.stack([camera.intrinsics for camera in commanded]).astype(np.float32),
+        return ClipGeometry.at(
+            commanded,
+            self._depth(commanded, notes),
             metric=self.metric,
             notes=notes,
         )

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets.errors import EngineError, InputError
-from .clip_scaffold import StillBackground, stored_depth
+from ..datasets.errors import EngineError
+from .clip_scaffold import StillBackground, clip_of, stored_depth
 from .engines import (
     Camera,
     ClipDepth,
@@ -75,13 +75,7 @@ class VipeClipScaffold:
             WorkerFailed: ViPE has no result, or one that is not sane.
             ConfigError: its environment or scratch directory cannot be used.
         """
-        clip = view.clip
-        if clip is None:
-            raise InputError(
-                "the view is not the first frame of a clip",
-                where="engines.scene_scaffold.video",
-                remedy="Choose a view engine that gives a clip, such as video_frames.",
-            )
+        clip = clip_of(view)
         found, depth = self._estimate(clip, view)
         intrinsics = _one_lens(found.intrinsics)
         notes: dict[str, Any] = {name: found.notes[name] for name in ("preset", "versions", "measured")}

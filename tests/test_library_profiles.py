@@ -114,13 +114,13 @@ CASES = {
         prompts=(PROMPT, "a bedroom with a bed"),
         split={"train": 0.5, "validation": 0.0, "test": 0.5},
         options={"any_size": "true"},
-        also=("gen3r_inference",),
+        also=("gen3r_inference", "lyra2"),
     ),
     "lyra_dynamic_gpu.yaml": Case("lyra_dynamic", {"count": 9, "height": 64, "width": 64}),
     "vistadream.yaml": Case(
         "lyra2", {"count": 9, "height": 64, "width": 96}, trajectories=("vistadream_spiral", "left_reversed")
     ),
-    "vistadream_gaussians.yaml": Case("colmap", {"count": 9, "height": 64, "width": 96}),
+    "vistadream_gaussians.yaml": Case("colmap", {"count": 9, "height": 64, "width": 96}, also=("lyra2",)),
 }
 
 
